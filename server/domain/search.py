@@ -1,0 +1,61 @@
+"""A search: the question, the legs that answer it, the hits."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from server.domain.compounds import Compound
+from server.domain.filters import Filter
+
+
+class Leg(StrEnum):
+    """One way of comparing the query with a compound; also the name of the vector in the index."""
+
+    MOLECULES = "molecules"
+    TEXTS = "texts"
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is asked. Exactly one of text, structure and compound (library, InChIKey) is set."""
+
+    # None searches every library.
+    library: str | None
+    text: str | None = None
+    structure: str | None = None
+    compound: tuple[str, str] | None = None
+    legs: frozenset[Leg] = frozenset(Leg)
+    filter: Filter | None = None
+    limit: int = 10
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class LegScore:
+    """Cosine similarity and rank (from 1) of a hit in one leg."""
+
+    leg: Leg
+    score: float
+    rank: int
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A compound that answers the query, with what each leg said."""
+
+    rank: int
+    score: float
+    compound: Compound
+    legs: Sequence[LegScore]
+    matched_words: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class SearchPage:
+    """One page of hits; `more` tells whether another follows."""
+
+    hits: Sequence[Hit]
+    more: bool
+    model_version: str
+    # Seconds spent per stage: encode, search, fuse.
+    timings_seconds: Mapping[str, float]
