@@ -1,0 +1,89 @@
+"""Background jobs on threads of this process; what is lost with the process the sweep finds in the database again."""
+
+import queue
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import structlog
+
+from server.domain.errors import AtomasError, Reason
+from server.jobs import JOBS, Job
+
+log = structlog.get_logger(__name__)
+
+# The store is away or full: that is not the job's fault, so it is tried again for as long as it takes.
+_PATIENT = (Reason.DISK_FULL, Reason.DATABASE_UNAVAILABLE, Reason.INDEX_UNAVAILABLE, Reason.ENCODER_UNAVAILABLE, Reason.OVERLOADED)
+
+
+class LocalQueue:
+    """One thread per queue name: chunks are read in order while the index takes in former ones."""
+
+    def __init__(self, attempts: int, retry_seconds: float = 1.0) -> None:
+        self._attempts = attempts
+        self._retry_seconds = retry_seconds
+        self._queues: dict[str, queue.SimpleQueue[Job | None]] = {job.queue: queue.SimpleQueue() for job in JOBS}
+        self._waiting: set[Job] = set()
+        self._failures: Counter[Job] = Counter()
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def start(self, run: Callable[[Job], None], give_up: Callable[[Job, Reason, str], None]) -> None:
+        """Begins to work; `give_up` is told of a job that failed for good."""
+        for name, jobs in self._queues.items():
+            thread = threading.Thread(target=self._work, args=(jobs, run, give_up), name=f"jobs-{name}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def send(self, job: Job) -> None:
+        """Queues a job; one that already waits or runs is not queued twice."""
+        with self._lock:
+            if job in self._waiting or self._stopping.is_set():
+                return
+            self._waiting.add(job)
+        self._queues[job.queue].put(job)
+
+    def depth(self) -> dict[str, int]:
+        """Jobs that wait, per queue."""
+        return {name: jobs.qsize() for name, jobs in self._queues.items()}
+
+    def close(self) -> None:
+        """Returns when the running jobs have ended; waiting ones stay in the database."""
+        self._stopping.set()
+        for jobs in self._queues.values():
+            jobs.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self, jobs: queue.SimpleQueue[Job | None], run: Callable[[Job], None], give_up: Callable[[Job, Reason, str], None]) -> None:
+        while (job := jobs.get()) is not None and not self._stopping.is_set():
+            reason, message = self._attempt(job, run)
+            with self._lock:
+                self._waiting.discard(job)
+            if reason is None:
+                self._failures.pop(job, None)
+                continue
+            self._failures[job] += reason not in _PATIENT
+            if self._failures[job] >= self._attempts:
+                self._failures.pop(job)
+                give_up(job, reason, message)
+            else:
+                self._stopping.wait(self._retry_seconds)
+                self.send(job)
+
+    @staticmethod
+    def _attempt(job: Job, run: Callable[[Job], None]) -> tuple[Reason | None, str]:
+        started = time.perf_counter()
+        try:
+            run(job)
+        except AtomasError as error:
+            log.warning("job refused", job=job.name, reason=error.reason, seconds=time.perf_counter() - started)
+            return error.reason, error.message
+        except Exception as error:
+            # A thread that died here would stop every import silently.
+            log.exception("job failed", job=job.name)
+            return Reason.INTERNAL, f"{job.name} failed: {type(error).__name__}. The server's log has the details."
+        log.debug("job done", job=job.name, seconds=time.perf_counter() - started)
+        return None, ""

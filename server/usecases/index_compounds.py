@@ -1,0 +1,100 @@
+"""Bring the vector index in line with SQL: encode what exists, remove what does not."""
+
+from collections.abc import Sequence
+
+from server.domain.compounds import Compound, JsonValue, point_id
+from server.domain.documents import document_of
+from server.domain.operations import ChunkState, State
+from server.domain.search import Leg
+from server.ports import Encoder, Point, Ports, Vector
+
+SEPARATOR = "; "
+
+
+def embed_chunk(operation_id: str, number: int, ports: Ports) -> None:
+    """Indexes the compounds that a chunk changed and completes the operation with its last chunk. Idempotent."""
+    with ports.database.reading() as transaction:
+        operation = transaction.operations.get(operation_id)
+        chunk = transaction.operations.chunk(operation_id, number)
+    if chunk.state is not ChunkState.READ:
+        return
+    shortened = index_compounds(operation.library, chunk.changed, ports)
+    with ports.database.transaction() as transaction:
+        transaction.operations.lock(operation_id)
+        transaction.operations.mark_indexed(operation_id, number, shortened)
+    complete(operation_id, ports)
+
+
+def complete(operation_id: str, ports: Ports) -> None:
+    """Ends an operation as succeeded once all its rows were received and can be found."""
+    with ports.database.transaction() as transaction:
+        operation = transaction.operations.lock(operation_id)
+        if operation.state is State.PROCESSING and transaction.operations.all_indexed(operation_id):
+            transaction.operations.set_state(operation_id, State.SUCCEEDED)
+
+
+def index_compounds(library: str, inchikeys: Sequence[str], ports: Ports) -> int:
+    """Reads the compounds as they are now and makes the index agree; returns how many texts had to be shortened."""
+    if not inchikeys:
+        return 0
+    ports.storage.require_free_space()
+    with ports.database.reading() as transaction:
+        compounds = list(transaction.compounds.get_many(library, inchikeys).values())
+    present = {compound.inchikey for compound in compounds}
+    texts = [searchable_text(compound, ports.encoder) for compound in compounds]
+    with_text = [i for i, (text, _) in enumerate(texts) if text]
+    molecule_vectors = ports.encoder.encode_molecules([compound.structure.smiles for compound in compounds])
+    text_vectors = dict(zip(with_text, ports.encoder.encode_texts([texts[i][0] for i in with_text]), strict=True)) if with_text else {}
+    points = []
+    for i, compound in enumerate(compounds):
+        vectors: dict[Leg, Vector] = {Leg.MOLECULES: molecule_vectors[i]}
+        if i in text_vectors:
+            vectors[Leg.TEXTS] = text_vectors[i]
+        points.append(Point(point_id(library, compound.inchikey), library, vectors, fields_of(compound), document_of(compound)))
+    ports.index.upsert(points)
+    ports.index.delete([point_id(library, inchikey) for inchikey in inchikeys if inchikey not in present])
+    ports.index.flush()
+    with ports.database.transaction() as transaction:
+        transaction.compounds.mark_indexed(library, {c.inchikey: c.revision for c in compounds}, ports.index.model_version)
+    return sum(shortened for _, shortened in texts)
+
+
+def searchable_text(compound: Compound, encoder: Encoder) -> tuple[str, bool]:
+    """What is said of a compound, descriptions before names, as much as the model reads; and whether something was left out.
+
+    Whole descriptions and names are kept while they fit; a first description that is too long alone is cut at words.
+    """
+    names = [name for name in (compound.display_name, *compound.synonyms) if name]
+    pieces = [*compound.descriptions, *names]
+    limit = encoder.model.max_tokens
+    whole = SEPARATOR.join(pieces)
+    if not whole or encoder.text_tokens(whole) <= limit:
+        return whole, False
+    kept: list[str] = []
+    for piece in pieces:
+        if encoder.text_tokens(SEPARATOR.join([*kept, piece])) <= limit:
+            kept.append(piece)
+    return SEPARATOR.join(kept) or _cut(pieces[0], encoder), True
+
+
+def _cut(text: str, encoder: Encoder) -> str:
+    """The longest beginning of whole words that the model reads."""
+    words = text.split()
+    low, high = 0, len(words)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if encoder.text_tokens(" ".join(words[:middle])) <= encoder.model.max_tokens:
+            low = middle
+        else:
+            high = middle - 1
+    return " ".join(words[:low])
+
+
+def fields_of(compound: Compound) -> dict[str, JsonValue]:
+    """What filters can ask of a compound."""
+    fields: dict[str, JsonValue] = {"id": list(compound.source_ids), **compound.structure.descriptors}
+    for name, value in compound.metadata.items():
+        values = [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, str | int | float)]
+        if values:
+            fields[f"metadata.{name}"] = list(values)
+    return fields

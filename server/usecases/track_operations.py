@@ -1,0 +1,90 @@
+"""Watch and cancel operations, and send again what was lost between a commit and its job."""
+
+from datetime import datetime
+
+from server.domain.errors import AtomasError, Reason
+from server.domain.operations import Operation, Rejection, State
+from server.jobs import EmbedCompounds, Job, PurgeLibrary, ReadChunk
+from server.ports import Ports
+from server.usecases.import_compounds import read_chunk
+from server.usecases.index_compounds import complete, embed_chunk, index_compounds
+from server.usecases.manage_libraries import purge_library, remove_deleted
+
+SWEEP_BATCH = 1_000
+
+
+def get_operation(operation_id: str, ports: Ports) -> Operation:
+    """Raises OPERATION_NOT_FOUND."""
+    with ports.database.reading() as transaction:
+        return transaction.operations.get(operation_id)
+
+
+def list_operations(before: datetime | None, limit: int, ports: Ports) -> list[Operation]:
+    """Newest first."""
+    with ports.database.reading() as transaction:
+        return transaction.operations.page(before, limit)
+
+
+def cancel_operation(operation_id: str, ports: Ports) -> Operation:
+    """Stops an import: rows without a verdict are dropped, compounds already made stay. A finished operation stays as it is."""
+    with ports.database.transaction() as transaction:
+        operation = transaction.operations.lock(operation_id)
+        if not operation.state.final:
+            transaction.operations.set_state(operation_id, State.CANCELLED)
+        return transaction.operations.get(operation_id)
+
+
+def fail_operation(operation_id: str, reason: Reason, message: str, ports: Ports) -> None:
+    """Ends an operation whose job failed for good."""
+    with ports.database.transaction() as transaction:
+        if not transaction.operations.lock(operation_id).state.final:
+            transaction.operations.set_state(operation_id, State.FAILED, (reason.value, message))
+
+
+def list_rejections(operation_id: str, after: int, limit: int, ports: Ports) -> list[Rejection]:
+    """By position in the source. Raises OPERATION_NOT_FOUND."""
+    with ports.database.reading() as transaction:
+        transaction.operations.get(operation_id)
+        return transaction.operations.rejections(operation_id, after, limit)
+
+
+def run_job(job: Job, ports: Ports) -> None:
+    """Does one background job; every job may be done twice."""
+    try:
+        match job:
+            case ReadChunk(operation, chunk):
+                read_chunk(operation, chunk, ports)
+            case EmbedCompounds(operation, chunk):
+                embed_chunk(operation, chunk, ports)
+            case PurgeLibrary(library):
+                purge_library(library, ports)
+    except AtomasError as error:
+        # Deleted between sending and doing: nothing is left to do.
+        if error.reason not in (Reason.OPERATION_NOT_FOUND, Reason.LIBRARY_NOT_FOUND):
+            raise
+
+
+def sweep(ports: Ports) -> int:
+    """Sends unfinished work again and ends what was interrupted half-way; returns how much was found."""
+    with ports.database.reading() as transaction:
+        chunks = transaction.operations.unfinished_chunks(SWEEP_BATCH)
+        completable = transaction.operations.completable()
+        purgeable = transaction.libraries.purgeable()
+        deleted = transaction.compounds.deleted(SWEEP_BATCH)
+    for operation, chunk, state in chunks:
+        ports.queue.send(ReadChunk(operation, chunk) if state == "ACCEPTED" else EmbedCompounds(operation, chunk))
+    for operation in completable:
+        complete(operation, ports)
+    for library in purgeable:
+        ports.queue.send(PurgeLibrary(library))
+    for library in {library for library, _ in deleted}:
+        remove_deleted(library, [inchikey for owner, inchikey in deleted if owner == library], ports)
+    orphans = 0
+    if not chunks:
+        # Compounds whose chunk will never index them: of cancelled imports, or of a former index.
+        with ports.database.reading() as transaction:
+            unindexed = transaction.compounds.unindexed(ports.index.model_version, SWEEP_BATCH)
+        for library in {library for library, _ in unindexed}:
+            index_compounds(library, [inchikey for owner, inchikey in unindexed if owner == library], ports)
+        orphans = len(unindexed)
+    return len(chunks) + len(completable) + len(purgeable) + len(deleted) + orphans
