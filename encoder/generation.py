@@ -1,0 +1,301 @@
+"""Generation: batched beam search and seeded sampling of many candidates per item, counted and deduplicated."""
+
+# Shape legend:  B items still decoding, N rows of one item (beams or draws), L tokens written, V outputs, E encoder tokens, C encoder width
+
+import math
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from encoder.model.decoder import END, Decoder, Task
+
+Identify = Callable[[tuple[int, ...]], Hashable | None]
+"""Identity of a candidate by its token ids, None when it is invalid: candidates of equal identity are one."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One sequence that the decoder wrote."""
+
+    ids: tuple[int, ...]
+    """Token ids of the task's own vocabulary; never empty."""
+    log_probability: float
+    """Natural logarithm of its probability under the decoder, its end included, whatever temperature or cut it was drawn with."""
+
+
+@dataclass(frozen=True)
+class Generated:
+    """Candidates of one item, best first, and what became of the others."""
+
+    candidates: tuple[Candidate, ...]
+    drawn: int
+    """Sequences written in all: candidates, surplus and all that were dropped."""
+    unfinished: int
+    """Dropped because they had not ended after the largest number of tokens."""
+    rejected: int
+    """Dropped because they were invalid."""
+    duplicates: int
+    """Dropped because an equal candidate was kept."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How candidates are drawn."""
+
+    count: int
+    """Candidates wanted of each item."""
+    seed: int
+    """Same seed, same answer; asking for more candidates of a seed continues the same draws."""
+    max_tokens: int
+    """Longest sequence, its end not counted."""
+    temperature: float = 1.0
+    """Divides the logits: below 1 keeps to the likely, above 1 ventures."""
+    top_p: float = 1.0
+    """Draws from the likeliest tokens that together hold this share of the probability."""
+    max_draws: int | None = None
+    """Sequences written of each item at most, in search of valid new ones; `count` when None."""
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or self.max_tokens < 1:
+            raise ValueError("count and max_tokens must be at least 1")
+        if not 0.0 < self.temperature < math.inf:
+            raise ValueError(f"temperature must be positive, not {self.temperature}; for the likeliest sequence use a beam search")
+        if not 0.0 < self.top_p <= 1.0:
+            raise ValueError(f"top_p must lie in (0, 1], not {self.top_p}")
+        if self.max_draws is not None and self.max_draws < self.count:
+            raise ValueError(f"max_draws {self.max_draws} cannot give {self.count} candidates")
+
+
+def by_ids(ids: tuple[int, ...]) -> Hashable:
+    """Identity of a candidate when nothing is known about validity: its tokens."""
+    return ids
+
+
+class _Collector:
+    """Sorts the sequences of one item into candidates and drops."""
+
+    def __init__(self, identify: Identify) -> None:
+        self.identify = identify
+        self.kept: dict[Hashable, Candidate] = {}
+        self.drawn = self.unfinished = self.rejected = self.duplicates = 0
+
+    def add(self, outputs: list[int], log_probability: float) -> None:
+        self.drawn += 1
+        if END not in outputs:
+            self.unfinished += 1
+            return
+        ids = tuple(output - 1 for output in outputs[: outputs.index(END)])
+        identity = self.identify(ids)
+        if identity is None:
+            self.rejected += 1
+            return
+        candidate = Candidate(ids, log_probability)
+        if identity in self.kept:
+            self.duplicates += 1
+            candidate = max(self.kept[identity], candidate, key=lambda either: either.log_probability)
+        self.kept[identity] = candidate
+
+    def result(self, candidates: Sequence[Candidate]) -> Generated:
+        return Generated(tuple(candidates), self.drawn, self.unfinished, self.rejected, self.duplicates)
+
+
+@torch.inference_mode()
+def sample(
+    decoder: Decoder, task: Task, encoder_BEC: Tensor, encoder_mask_BE: Tensor, sampling: Sampling, identify: Identify = by_ids
+) -> list[Generated]:
+    """Draw candidates of every item, likeliest first, in rounds until each has `count` or has used up its draws.
+
+    The draws of an item depend on the seed and on the item alone, not on the batch it is in.
+    """
+    collectors = [_Collector(identify) for _ in range(len(encoder_BEC))]
+    # One stream of numbers for all items, a row per draw: what a draw gets depends neither on the item's place nor on `count`.
+    stream = np.random.default_rng(sampling.seed)
+    remaining = sampling.max_draws or sampling.count
+    with _evaluating(decoder):
+        while remaining and (open_items := [item for item, collected in enumerate(collectors) if len(collected.kept) < sampling.count]):
+            rows = min(sampling.count, remaining)
+            chances_NL = torch.from_numpy(stream.random((rows, sampling.max_tokens + 1))).to(encoder_BEC.device)
+            items_B = torch.tensor(open_items, device=encoder_BEC.device)
+            drawn = _draw(decoder, task, encoder_BEC[items_B], encoder_mask_BE[items_B], sampling, chances_NL)
+            for item, sequences in zip(open_items, drawn, strict=True):
+                for outputs, log_probability in sequences:
+                    collectors[item].add(outputs, log_probability)
+            remaining -= rows
+    return [
+        collected.result(sorted(list(collected.kept.values())[: sampling.count], key=lambda candidate: -candidate.log_probability))
+        for collected in collectors
+    ]
+
+
+def _draw(
+    decoder: Decoder, task: Task, encoder_BEC: Tensor, encoder_mask_BE: Tensor, sampling: Sampling, chances_NL: Tensor
+) -> list[list[tuple[list[int], float]]]:
+    """Write one sequence per row of chances for every item; returns outputs, END included where it came, and log-probabilities."""
+    batch, rows = len(encoder_BEC), len(chances_NL)
+    state = decoder.start(task, encoder_BEC, encoder_mask_BE)
+    outputs_BNL = torch.full((batch, rows, chances_NL.shape[1]), END, device=encoder_BEC.device)
+    totals_BN = torch.zeros(batch, rows, dtype=torch.float64, device=encoder_BEC.device)
+    ended_BN = torch.zeros(batch, rows, dtype=torch.bool, device=encoder_BEC.device)
+    lengths_BN = torch.zeros(batch, rows, dtype=torch.long, device=encoder_BEC.device)
+    items_B = torch.arange(batch, device=encoder_BEC.device)
+    last_BN = outputs_BNL[:, :, 0]
+    for position in range(chances_NL.shape[1]):
+        log_probability_BNV = decoder.step(state, last_BN)
+        last_BN = _choose(_without_empty(log_probability_BNV, position), chances_NL[:, position], sampling)
+        running_BN = ~ended_BN[items_B]
+        step_BN = log_probability_BNV.gather(2, last_BN[:, :, None]).squeeze(2)
+        totals_BN[items_B] += torch.where(running_BN, step_BN.double(), 0.0)
+        outputs_BNL[items_B, :, position] = torch.where(running_BN, last_BN, END)
+        lengths_BN[items_B] += running_BN
+        ended_BN[items_B] |= last_BN == END
+        going = (~ended_BN[items_B]).any(dim=1).nonzero().squeeze(1)
+        if len(going) == 0:
+            break
+        if len(going) < len(items_B):
+            state.select_items(going)
+            items_B, last_BN = items_B[going], last_BN[going]
+    return [
+        [(outputs[:length], total) for outputs, length, total in zip(*item, strict=True)]
+        for item in zip(outputs_BNL.tolist(), lengths_BN.tolist(), totals_BN.tolist(), strict=True)
+    ]
+
+
+def _choose(log_probability_BNV: Tensor, chance_N: Tensor, sampling: Sampling) -> Tensor:
+    """Outputs (B, N) at the given chances of the cumulative distribution, likeliest first."""
+    probability_BNV = (log_probability_BNV.double() / sampling.temperature).softmax(dim=2)
+    probability_BNV, order_BNV = probability_BNV.sort(dim=2, descending=True, stable=True)
+    cumulative_BNV = probability_BNV.cumsum(dim=2)
+    kept_BNV = cumulative_BNV - probability_BNV < sampling.top_p
+    kept_total_BN1 = (probability_BNV * kept_BNV).sum(dim=2, keepdim=True)
+    place_BN1 = torch.searchsorted(cumulative_BNV, chance_N[None, :, None] * kept_total_BN1, right=True)
+    # Rounding may put the last chance beyond the last token that may be drawn.
+    drawable_BNV = kept_BNV & (probability_BNV > 0)
+    place_BN1 = torch.minimum(place_BN1, drawable_BNV.sum(dim=2, keepdim=True) - 1)
+    return order_BNV.gather(2, place_BN1).squeeze(2)
+
+
+def _without_empty(log_probability_BNV: Tensor, position: int) -> Tensor:
+    """Forbid END as the first output: nobody wants an empty text or molecule."""
+    if position > 0:
+        return log_probability_BNV
+    log_probability_BNV = log_probability_BNV.clone()
+    log_probability_BNV[:, :, END] = -math.inf
+    return log_probability_BNV
+
+
+@torch.inference_mode()
+def beam_search(
+    decoder: Decoder,
+    task: Task,
+    encoder_BEC: Tensor,
+    encoder_mask_BE: Tensor,
+    beams: int,
+    max_tokens: int,
+    length_penalty: float = 1.0,
+    identify: Identify = by_ids,
+) -> list[Generated]:
+    """Search the likeliest sequences of every item, at most `beams` of each, best first.
+
+    Sequences are ranked by log-probability / length ** length_penalty, the end counted: 0 ranks by probability, 1 by its mean per token. An
+    item is done when its finished sequences are as many as the beams and better than its best unfinished one at its present length.
+    """
+    if beams < 1 or max_tokens < 1:
+        raise ValueError("beams and max_tokens must be at least 1")
+    batch, device = len(encoder_BEC), encoder_BEC.device
+    results: list[list[tuple[list[int], float]]] = [[] for _ in range(batch)]
+    items_B = torch.arange(batch, device=device)
+    totals_BN = torch.full((batch, beams), -math.inf, device=device)
+    totals_BN[:, 0] = 0.0
+    # The last place of every row stays END, so that a sequence of max_tokens is closed too.
+    running_BNL = torch.full((batch, beams, max_tokens + 1), END, device=device)
+    finished = _Finished.none(running_BNL)
+    last_BN = running_BNL[:, :, 0]
+    with _evaluating(decoder):
+        state = decoder.start(task, encoder_BEC, encoder_mask_BE)
+        for position in range(max_tokens + 1):
+            total_BNV = totals_BN[:, :, None] + _without_empty(decoder.step(state, last_BN), position)
+            finished = finished.with_more(total_BNV[:, :, END], running_BNL, (position + 1) ** length_penalty)
+            totals_BN, places_BN = _best(total_BNV[:, :, END + 1 :].flatten(1), beams)
+            vocabulary = total_BNV.shape[2] - 1
+            parents_BN, last_BN = places_BN // vocabulary, places_BN % vocabulary + 1
+            going_B = totals_BN[:, 0] / (position + 1) ** length_penalty > finished.ranks_BN[:, -1]
+            if position == max_tokens:
+                going_B = torch.zeros_like(going_B)
+            for row in (~going_B).nonzero().flatten().tolist():
+                results[int(items_B[row])] = finished.of_item(row)
+            if not bool(going_B.any()):
+                break
+            rows = torch.arange(len(items_B), device=device)[:, None]
+            state.select_rows((rows * beams + parents_BN).flatten())
+            running_BNL = running_BNL[rows, parents_BN]
+            running_BNL[:, :, position] = last_BN
+            if not bool(going_B.all()):
+                going = going_B.nonzero().squeeze(1)
+                state.select_items(going)
+                items_B, totals_BN, running_BNL, last_BN = items_B[going], totals_BN[going], running_BNL[going], last_BN[going]
+                finished = finished.select(going)
+    return [_collect(sequences, identify) for sequences in results]
+
+
+def _best(scores_BX: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` highest scores and their places, filled up with scores of minus infinity when there are fewer."""
+    values_BN, places_BN = scores_BX.topk(min(count, scores_BX.shape[1]), dim=1)
+    missing = count - values_BN.shape[1]
+    return torch.nn.functional.pad(values_BN, (0, missing), value=-math.inf), torch.nn.functional.pad(places_BN, (0, missing))
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """The best finished sequences of every item, best first; places not yet taken rank at minus infinity."""
+
+    ranks_BN: Tensor
+    totals_BN: Tensor
+    outputs_BNL: Tensor
+
+    @classmethod
+    def none(cls, outputs_BNL: Tensor) -> "_Finished":
+        nothing_BN = torch.full(outputs_BNL.shape[:2], -math.inf, device=outputs_BNL.device)
+        return cls(nothing_BN, nothing_BN, outputs_BNL)
+
+    def with_more(self, totals_BN: Tensor, outputs_BNL: Tensor, divisor: float) -> "_Finished":
+        ranks_BN = torch.cat([self.ranks_BN, totals_BN / divisor], dim=1)
+        best_BN, order_BN = ranks_BN.sort(dim=1, descending=True, stable=True)
+        beams = totals_BN.shape[1]
+        order_BN = order_BN[:, :beams]
+        rows = torch.arange(len(order_BN), device=order_BN.device)[:, None]
+        totals_BN = torch.cat([self.totals_BN, totals_BN], dim=1)[rows, order_BN]
+        return _Finished(best_BN[:, :beams], totals_BN, torch.cat([self.outputs_BNL, outputs_BNL], dim=1)[rows, order_BN])
+
+    def select(self, items_B: Tensor) -> "_Finished":
+        return _Finished(self.ranks_BN[items_B], self.totals_BN[items_B], self.outputs_BNL[items_B])
+
+    def of_item(self, item: int) -> list[tuple[list[int], float]]:
+        taken = int(self.ranks_BN[item].isfinite().sum())
+        return list(zip(self.outputs_BNL[item, :taken].tolist(), self.totals_BN[item, :taken].tolist(), strict=True))
+
+
+def _collect(sequences: list[tuple[list[int], float]], identify: Identify) -> Generated:
+    collected = _Collector(identify)
+    for outputs, log_probability in sequences:
+        collected.add(outputs, log_probability)
+    return collected.result(tuple(collected.kept.values()))
+
+
+def rerank(candidates: Sequence[Candidate], scores: Sequence[float]) -> list[Candidate]:
+    """Order candidates by another score, highest first, such as their alignment with the query; equals by log-probability."""
+    order = sorted(zip(candidates, scores, strict=True), key=lambda scored: (-scored[1], -scored[0].log_probability))
+    return [candidate for candidate, _ in order]
+
+
+@contextmanager
+def _evaluating(decoder: Decoder) -> Iterator[None]:
+    training = decoder.training
+    decoder.eval()
+    try:
+        yield
+    finally:
+        decoder.train(training)
