@@ -198,4 +198,19 @@ def record_from(
     def clean(texts: Sequence[str]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(text.strip() for text in texts if text.strip()))
 
-    return SourceRecord(source_id.strip(), display_name.strip(), clean(synonyms), clean(descriptions), dict(metadata))
+    return SourceRecord(
+        source_id.strip(), display_name.strip(), clean(synonyms), clean(descriptions), {k: _plain(v) for k, v in metadata.items()}
+    )
+
+
+def _plain(value: JsonValue) -> JsonValue:
+    """Whole numbers as integers: JSON's numbers travel as doubles, and 2024.0 is not what the source said."""
+    match value:
+        case float() if value.is_integer() and abs(value) < 2**53:
+            return int(value)
+        case list():
+            return [_plain(item) for item in value]
+        case dict():
+            return {name: _plain(item) for name, item in value.items()}
+        case _:
+            return value

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Collection, Iterator
 from typing import cast
 
-from lark import Lark, Transformer, UnexpectedInput
+from lark import Lark, Token, Transformer, UnexpectedInput
 from lark.exceptions import VisitError
 
 from server.domain.compounds import NUMERIC_DESCRIPTORS, TEXT_DESCRIPTORS
@@ -35,7 +35,7 @@ _GRAMMAR = r"""
 """
 
 
-class _Tree(Transformer[object, Filter]):
+class _Tree(Transformer[Token, Filter]):
     """Builds the domain's tree from lark's."""
 
     def start(self, parts: list[Filter]) -> Filter:

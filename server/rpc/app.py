@@ -1,0 +1,85 @@
+"""The gRPC server: services, health, reflection, limits."""
+
+from collections.abc import Sequence
+
+import structlog
+from google.longrunning.operations_pb2_grpc import add_OperationsServicer_to_server
+from grpc import aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from atomas.v1 import embedding_service_pb2, library_service_pb2, model_service_pb2, search_service_pb2
+from atomas.v1.embedding_service_pb2_grpc import add_EmbeddingServiceServicer_to_server
+from atomas.v1.library_service_pb2_grpc import add_LibraryServiceServicer_to_server
+from atomas.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
+from atomas.v1.search_service_pb2_grpc import add_SearchServiceServicer_to_server
+from server.domain.errors import AtomasError, Reason
+from server.ports import Ports
+from server.rpc.calls import Calls
+from server.rpc.interceptors import CallInterceptor
+from server.rpc.library_servicer import LibraryServicer
+from server.rpc.model_servicer import EmbeddingServicer, ModelServicer
+from server.rpc.operations_servicer import OperationsServicer
+from server.rpc.search_servicer import SearchServicer
+from server.settings import Settings
+
+log = structlog.get_logger(__name__)
+SERVICES: Sequence[str] = (
+    library_service_pb2.DESCRIPTOR.services_by_name["LibraryService"].full_name,
+    search_service_pb2.DESCRIPTOR.services_by_name["SearchService"].full_name,
+    embedding_service_pb2.DESCRIPTOR.services_by_name["EmbeddingService"].full_name,
+    model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
+    "google.longrunning.Operations",
+)
+
+
+class App:
+    """The service on a port: `start` to serve, `stop` to drain."""
+
+    def __init__(self, ports: Ports, settings: Settings) -> None:
+        self._settings = settings
+        self._calls = Calls(settings.request_threads, settings.request_queue)
+        self._health = health.aio.HealthServicer()
+        self._server = aio.server(
+            interceptors=[CallInterceptor()],
+            options=[
+                ("grpc.max_receive_message_length", settings.max_message_bytes),
+                ("grpc.max_send_message_length", settings.max_message_bytes),
+                # Two servers must never share a port: half of the calls would reach the wrong one.
+                ("grpc.so_reuseport", 0),
+            ],
+        )
+        add_LibraryServiceServicer_to_server(LibraryServicer(ports, self._calls), self._server)
+        add_SearchServiceServicer_to_server(SearchServicer(ports, self._calls, settings), self._server)
+        add_EmbeddingServiceServicer_to_server(EmbeddingServicer(ports, self._calls, settings), self._server)
+        add_ModelServiceServicer_to_server(ModelServicer(ports), self._server)
+        add_OperationsServicer_to_server(OperationsServicer(ports, self._calls), self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection([*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
+
+    async def start(self) -> int:
+        """Binds, serves, reports SERVING; returns the port. Raises INVALID_ARGUMENT when the address cannot be taken."""
+        try:
+            port = self._server.add_insecure_port(self._settings.listen)
+        except RuntimeError:
+            port = 0
+        if not port:
+            raise AtomasError(
+                Reason.INVALID_ARGUMENT,
+                f"Cannot listen on {self._settings.listen}: another program has the port, or the address is not of this machine. "
+                "Set ATOMAS_LISTEN to a free one, such as 127.0.0.1:50052.",
+            )
+        await self._server.start()
+        for service in ("", *SERVICES):
+            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        return port
+
+    async def stop(self) -> None:
+        """Reports NOT_SERVING, refuses new calls, lets running ones end within the grace period."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(self._settings.shutdown_seconds)
+        self._calls.close()
+
+    async def wait(self) -> None:
+        """Returns when the server has stopped."""
+        await self._server.wait_for_termination()

@@ -1,0 +1,64 @@
+"""google.longrunning.Operations over the service's own operations."""
+
+import asyncio
+from datetime import datetime
+from typing import Any
+
+from google.longrunning import operations_pb2 as pb
+from google.longrunning.operations_pb2_grpc import OperationsServicer as OperationsBase
+from google.protobuf.empty_pb2 import Empty
+
+from server.domain.errors import AtomasError, Reason
+from server.ports import Ports
+from server.rpc import convert, names, page_tokens
+from server.rpc.calls import Calls
+from server.rpc.paging import page_size
+from server.usecases import track_operations
+
+POLL_SECONDS = 0.2
+MAX_WAIT_SECONDS = 60.0
+
+
+class OperationsServicer(OperationsBase):  # type: ignore[misc, unused-ignore]  # generated without types
+    """Converts, calls, converts back."""
+
+    def __init__(self, ports: Ports, calls: Calls) -> None:
+        self._ports = ports
+        self._calls = calls
+
+    async def ListOperations(self, request: pb.ListOperationsRequest, context: Any) -> pb.ListOperationsResponse:
+        """Newest first. Filters are not offered."""
+        if request.filter:
+            raise AtomasError(Reason.INVALID_FILTER, "Operations cannot be filtered: leave `filter` empty.")
+        scope = page_tokens.scope_of(request)
+        size = page_size(request.page_size, 50)
+        cursor = page_tokens.decode(request.page_token, scope)
+        before = datetime.fromisoformat(cursor) if cursor else None
+        found = await self._calls.run(track_operations.list_operations, before, size + 1, self._ports)
+        last = found[size - 1].create_time if len(found) > size else None
+        return pb.ListOperationsResponse(
+            operations=[convert.operation_message(each) for each in found[:size]],
+            next_page_token=page_tokens.encode(last.isoformat(), scope) if last else "",
+        )
+
+    async def GetOperation(self, request: pb.GetOperationRequest, context: Any) -> pb.Operation:
+        operation = await self._calls.run(track_operations.get_operation, names.operation_id(request.name), self._ports)
+        return convert.operation_message(operation)
+
+    async def WaitOperation(self, request: pb.WaitOperationRequest, context: Any) -> pb.Operation:
+        """Returns when the operation is done or the time is up, whichever comes first."""
+        asked = request.timeout.ToTimedelta().total_seconds() if request.HasField("timeout") else MAX_WAIT_SECONDS
+        loop = asyncio.get_running_loop()
+        end = loop.time() + min(asked, MAX_WAIT_SECONDS, (context.time_remaining() or MAX_WAIT_SECONDS) - POLL_SECONDS)
+        while True:
+            operation = await self._calls.run(track_operations.get_operation, names.operation_id(request.name), self._ports)
+            if operation.state.final or loop.time() >= end:
+                return convert.operation_message(operation)
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def CancelOperation(self, request: pb.CancelOperationRequest, context: Any) -> Empty:
+        await self._calls.run(track_operations.cancel_operation, names.operation_id(request.name), self._ports)
+        return Empty()
+
+    async def DeleteOperation(self, request: pb.DeleteOperationRequest, context: Any) -> Empty:
+        raise AtomasError(Reason.INVALID_ARGUMENT, "Operations are kept as the record of what was imported; cancel one to stop it.")
