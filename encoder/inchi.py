@@ -1,0 +1,63 @@
+"""InChIKeys as identity, a stand-in where InChI has no answer, and the usual drawing of what an InChI leaves open."""
+
+import hashlib
+
+from rdkit import Chem, rdBase
+from rdkit.Chem.MolStandardize import rdMolStandardize
+
+rdBase.DisableLog("rdApp.*")
+
+# An InChI does not say where a mobile hydrogen sits and RDKit puts it on oxygen; chemists draw amides, lactams and amines.
+_MOBILE_HYDROGEN_RULES = """//
+amide	[O,S;H1;X2;+0:1]-[C;+0:2]=[N;+0;H0;X2:3]>>[*;H0:1]=[C:2]-[N:3]
+primary amide	[O,S;H1;X2;+0:1]-[C;+0:2]=[N;+0;H1:3]>>[*;H0:1]=[C:2]-[N;H2:3]
+lactam	[O,S;H1;X2;+0:1]-[c;+0:2]:[n;+0;X2;H0:3]>>[*;H0:1]=[c:2]:[nH:3]
+amine away from a lactam	[N;H1;X2;+0:1]=[c:2]:[nH:3]:[c;!$(c=[O,S]):4]>>[N;H2:1]-[c:2]:[n;H0:3]:[c:4]
+amine	[N;H1;X2;+0:1]=[c:2]:[nH:3]>>[N;H2:1]-[c:2]:[n;H0:3]
+"""
+_MOBILE_HYDROGENS = rdMolStandardize.NormalizerFromData(_MOBILE_HYDROGEN_RULES, rdMolStandardize.CleanupParameters())
+_STAND_IN_FLAG = "XX"
+
+
+def inchikey(molecule: Chem.Mol, smiles: str) -> str:
+    """Standard InChIKey of a molecule, or the stand-in key of its canonical SMILES where InChI cannot express it.
+
+    InChI knows no attachment points, quadruple bonds or molecules of more than 1,023 atoms.
+    """
+    return Chem.MolToInchiKey(molecule) or stand_in_key(molecule, smiles)
+
+
+def is_standard_inchikey(key: str) -> bool:
+    """Tell an InChIKey from a stand-in, which has the same shape and `XX` where an InChIKey has `SA`."""
+    return not key.endswith(_STAND_IN_FLAG, 0, 25)
+
+
+def stand_in_key(molecule: Chem.Mol, smiles: str) -> str:
+    """A key shaped like an InChIKey: 14 letters hashed from the skeleton, 8 from the full SMILES, `XX`, `X`."""
+    skeleton = Chem.MolToSmiles(molecule, isomericSmiles=False)
+    return f"{_letters(skeleton, 14)}-{_letters(smiles, 8)}{_STAND_IN_FLAG}-X"
+
+
+def settle_mobile_hydrogens(molecule: Chem.Mol) -> Chem.Mol:
+    """Draw a molecule read from an InChI as chemists would: amides, lactams and amines instead of their tautomers.
+
+    The InChI stays the same, otherwise the molecule is returned as it was.
+    """
+    plain = Chem.MolFromSmiles(Chem.MolToSmiles(molecule))
+    if plain is None:
+        return molecule
+    try:
+        settled = _MOBILE_HYDROGENS.normalize(plain)
+    # A rule may lead where RDKit cannot follow (no Kekulé structure); the molecule is then left alone.
+    except (ValueError, RuntimeError):
+        return molecule
+    return settled if Chem.MolToInchi(settled) == Chem.MolToInchi(molecule) else molecule
+
+
+def _letters(text: str, count: int) -> str:
+    number = int.from_bytes(hashlib.sha256(text.encode()).digest())
+    letters = []
+    for _ in range(count):
+        number, rest = divmod(number, 26)
+        letters.append(chr(ord("A") + rest))
+    return "".join(letters)
