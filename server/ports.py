@@ -4,7 +4,6 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -143,26 +142,38 @@ class Libraries(Protocol):
         """Ids of libraries that wait to be purged."""
         ...
 
-    def purge(self, library_id: str) -> None:
-        """Remove every row of a library marked deleted; once done its id may be used again."""
+    def purge(self, library_id: str, limit: int) -> bool:
+        """Remove up to `limit` rows of a library marked deleted; True once nothing is left and its id may be used again.
+
+        In steps, so that no transaction grows with the library; a library that is not marked deleted is left alone.
+        """
         ...
 
 
 class Compounds(Protocol):
-    """Compounds in SQL, and which revision of each the index of a model version holds."""
+    """Compounds in SQL, and which revision of each the index of a model version holds.
+
+    Whatever concerns a library that is missing or being deleted finds nothing; `save` and `mark_deleted` raise LIBRARY_NOT_FOUND.
+    """
 
     def get(self, library: str, inchikey: str) -> Compound:
         """Raises COMPOUND_NOT_FOUND."""
         ...
 
-    def get_many(self, library: str, inchikeys: Sequence[str], for_update: bool = False) -> dict[str, Compound]: ...
+    def get_many(self, library: str, inchikeys: Sequence[str], for_update: bool = False) -> dict[str, Compound]:
+        """Those that exist. `for_update` locks them until the transaction ends and allows `save` to replace them."""
+        ...
 
     def page(self, library: str, after: str, limit: int) -> list[Compound]:
         """Compounds with an InChIKey greater than `after`, by InChIKey."""
         ...
 
     def save(self, compounds: Sequence[Compound]) -> None:
-        """Insert or replace by (library, InChIKey)."""
+        """Insert, or replace what this transaction read `for_update` or saved itself; stamps the update time.
+
+        Raises DATABASE_UNAVAILABLE when another transaction wrote one of them meanwhile: nothing is lost, run the work again.
+        A compound that was marked deleted comes back with a revision that no index holds.
+        """
         ...
 
     def mark_deleted(self, library: str, inchikey: str) -> None:
@@ -170,7 +181,8 @@ class Compounds(Protocol):
         ...
 
     def remove_deleted(self, library: str, inchikeys: Sequence[str]) -> None:
-        """Remove those of the rows that are marked deleted."""
+        """Remove those of the rows that are marked deleted; those that came back meanwhile count as not indexed,
+        because the caller has just removed their vectors."""
         ...
 
     def deleted(self, limit: int) -> list[tuple[str, str]]:
@@ -181,35 +193,46 @@ class Compounds(Protocol):
         """The index of this model version now holds these revisions, by InChIKey."""
         ...
 
-    def unindexed(self, model_version: str, limit: int) -> list[tuple[str, str]]:
-        """(library, InChIKey) of visible compounds whose present revision this model version's index lacks."""
+    def unindexed(self, model_version: str, limit: int, after: tuple[str, str] | None = None) -> list[tuple[str, str]]:
+        """(library, InChIKey) of visible compounds whose present revision this model version's index lacks, oldest first.
+
+        `after`, an item of a former answer, goes on from there instead of passing over everything that is indexed again.
+        """
         ...
 
 
 class Operations(Protocol):
-    """Operations, their accepted chunks, their rejections."""
+    """Operations, their accepted chunks, their rejections.
+
+    Locks are taken in one order, operation, compounds, library, or transactions of a server database may block each other.
+    """
 
     def open(self, operation: Operation) -> Operation:
-        """Insert, or return the stored operation that has the same library and request id."""
+        """Insert, or return the stored operation that has the same library and request id. Raises LIBRARY_NOT_FOUND."""
         ...
 
     def get(self, operation_id: str) -> Operation:
-        """With counts summed over its chunks. Raises OPERATION_NOT_FOUND."""
+        """With the counts of all its chunks. Raises OPERATION_NOT_FOUND."""
         ...
 
-    def page(self, before: datetime | None, limit: int) -> list[Operation]:
-        """Newest first, created before the given time."""
+    def page(self, before: str, limit: int) -> list[Operation]:
+        """Newest first; those opened before the operation with the id `before`, all when it is empty. Raises OPERATION_NOT_FOUND."""
         ...
 
     def accept(self, operation_id: str, rows: Sequence[ImportRow]) -> int:
-        """Store rows as the next chunk; returns its number. The caller has checked the offset under `lock`."""
+        """Store rows as the next chunk; returns its number. The caller has checked the offset under `lock`.
+
+        Raises IMPORT_PROTOCOL unless positions grow from 1 on through the whole import: rejections are listed by them.
+        """
         ...
 
     def lock(self, operation_id: str) -> Operation:
         """As `get`, and nobody else changes the operation until the transaction ends."""
         ...
 
-    def chunk(self, operation_id: str, number: int, for_update: bool = False) -> Chunk: ...
+    def chunk(self, operation_id: str, number: int, for_update: bool = False) -> Chunk:
+        """Raises OPERATION_NOT_FOUND."""
+        ...
 
     def mark_read(
         self,
@@ -222,15 +245,18 @@ class Operations(Protocol):
         rejections: Sequence[Rejection],
         changed: Sequence[str],
     ) -> None:
-        """Verdicts of a chunk, with the InChIKeys of the compounds it changed."""
+        """Verdicts of a chunk, with the InChIKeys of the compounds it changed. A chunk that has its verdicts is left as it is."""
         ...
 
     def mark_indexed(self, operation_id: str, number: int, shortened_texts: int) -> None:
-        """Every changed compound of the chunk can be found; the raw rows are no longer needed and are dropped."""
+        """Every changed compound of the chunk can be found; the raw rows are no longer needed and are dropped.
+
+        Does nothing to a chunk that is indexed already or has no verdicts yet.
+        """
         ...
 
     def set_state(self, operation_id: str, state: State, error: tuple[str, str] | None = None) -> None:
-        """Also stamps the end time of final states."""
+        """A final state also stamps the end time and drops the raw rows of chunks that will never be finished."""
         ...
 
     def unfinished_chunks(self, limit: int) -> list[tuple[str, int, Literal["ACCEPTED", "READ"]]]:
@@ -260,7 +286,7 @@ class Transaction(Protocol):
 
 
 class Database(Protocol):
-    """Metadata and truth. Thread-safe; transient conflicts and outages surface as DATABASE_UNAVAILABLE."""
+    """Metadata and truth. Thread-safe; transient conflicts and outages surface as DATABASE_UNAVAILABLE, a full disk as DISK_FULL."""
 
     def transaction(self) -> AbstractContextManager[Transaction]:
         """Read and write."""

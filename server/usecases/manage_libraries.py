@@ -7,6 +7,9 @@ from server.domain.errors import AtomasError, Reason
 from server.domain.libraries import Library, check_library_id
 from server.ports import Ports
 
+# Rows removed per transaction: short enough that imports into other libraries hardly notice.
+PURGE_BATCH = 5_000
+
 
 def create_library(library: Library, ports: Ports) -> Library:
     """Raises INVALID_NAME, LIBRARY_EXISTS, DISK_FULL."""
@@ -59,8 +62,10 @@ def purge_library(library_id: str, ports: Ports) -> None:
     """Second half of a deletion: vectors first, so that no hit can point at rows that are gone."""
     ports.index.delete_library(library_id)
     ports.index.flush()
-    with ports.database.transaction() as transaction:
-        transaction.libraries.purge(library_id)
+    done = False
+    while not done:
+        with ports.database.transaction() as transaction:
+            done = transaction.libraries.purge(library_id, PURGE_BATCH)
 
 
 def get_compound(library_id: str, inchikey: str, ports: Ports) -> Compound:

@@ -1,7 +1,5 @@
 """Watch and cancel operations, and send again what was lost between a commit and its job."""
 
-from datetime import datetime
-
 from server.domain.errors import AtomasError, Reason
 from server.domain.operations import Operation, Rejection, State
 from server.jobs import EmbedCompounds, Job, PurgeLibrary, ReadChunk
@@ -19,8 +17,8 @@ def get_operation(operation_id: str, ports: Ports) -> Operation:
         return transaction.operations.get(operation_id)
 
 
-def list_operations(before: datetime | None, limit: int, ports: Ports) -> list[Operation]:
-    """Newest first."""
+def list_operations(before: str, limit: int, ports: Ports) -> list[Operation]:
+    """Newest first, from the one after the operation with the id `before`. Raises OPERATION_NOT_FOUND."""
     with ports.database.reading() as transaction:
         return transaction.operations.page(before, limit)
 
