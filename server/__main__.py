@@ -1,0 +1,92 @@
+"""`python -m server`: serve, migrate the database, or print the settings' reference."""
+
+import argparse
+import asyncio
+import signal
+import sys
+import textwrap
+
+from pydantic import ValidationError
+
+from server.domain.errors import AtomasError
+from server.observability import configure_logs
+from server.settings import Settings, as_markdown, environment_name
+
+
+def main() -> int:
+    """Returns the exit code: 0 fine, 1 the service could not run, 2 wrong usage."""
+    options = _parser().parse_args()
+    if options.command == "settings":
+        print(as_markdown(), end="")
+        return 0
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        for problem in error.errors():
+            print(f"{environment_name(str(problem['loc'][0]))}: {problem['msg']} (it is {problem['input']!r})", file=sys.stderr)
+        return 2
+    configure_logs(settings.log_level, settings.log_format)
+    try:
+        return _migrate(settings) if options.command == "migrate" else _serve(settings)
+    except AtomasError as error:
+        print(f"{error.reason}: {error.message}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    names = "\n".join(
+        textwrap.fill(f"{environment_name(name)}: {field.description}", 100, initial_indent="  ", subsequent_indent="      ")
+        for name, field in Settings.model_fields.items()
+    )
+    parser = argparse.ArgumentParser(
+        prog="python -m server",
+        description="The Atomas service: search between molecules and words.",
+        epilog=f"settings, from the environment:\n{names}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command")
+    commands.add_parser("serve", help="serve until stopped (the default)")
+    commands.add_parser("migrate", help="bring the database's schema up to date")
+    commands.add_parser("settings", help="print the reference of all settings as Markdown")
+    return parser
+
+
+def _migrate(settings: Settings) -> int:
+    from server.adapters.sql.migrate import migrate
+
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    migrate(settings.sql_url)
+    print("The database is up to date.")
+    return 0
+
+
+def _serve(settings: Settings) -> int:
+    from encoder.checkpoint import CheckpointError
+    from server.bootstrap import service
+    from server.rpc.app import App
+
+    async def run() -> None:
+        app = App(ports, settings)
+        port = await app.start()
+        host = settings.listen.rpartition(":")[0]
+        print(f"Atomas serves on {host}:{port}, data in {settings.data_dir}, model {ports.encoder.model.version}.", flush=True)
+        stopped = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for sign in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(sign, stopped.set)
+        await stopped.wait()
+        await app.stop()
+
+    try:
+        with service(settings) as ports:
+            asyncio.run(run())
+    except CheckpointError as error:
+        print(f"The model cannot be loaded: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

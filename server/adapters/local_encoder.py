@@ -1,0 +1,66 @@
+"""The encoder in this process: one thread owns the model, concurrent callers share its forward passes."""
+
+import concurrent.futures
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoder.batching import BatcherFullError, TokenBudgetBatcher
+from encoder.inference import EmptyInputError, Encoder, TooLongError
+from server.domain.errors import AtomasError, Reason
+from server.domain.models import ModelVersion
+
+# Without a deadline of its own a call still must not wait for ever on a thread that died.
+PATIENCE_SECONDS = 600.0
+
+
+class LocalEncoder:
+    """The Encoder port on a model of this process."""
+
+    def __init__(self, encoder: Encoder, batcher: TokenBudgetBatcher, molecule_standard: str) -> None:
+        self._encoder = encoder
+        self._batcher = batcher
+        self._model = ModelVersion(encoder.version, encoder.dimension, molecule_standard, encoder.max_tokens)
+
+    @property
+    def model(self) -> ModelVersion:
+        return self._model
+
+    def encode_texts(self, texts: Sequence[str], timeout_seconds: float | None = None) -> NDArray[np.float32]:
+        """(N, dimension) unit vectors."""
+        return self._encode("text", texts, Reason.TEXT_TOO_LONG, timeout_seconds)
+
+    def encode_molecules(self, smiles: Sequence[str], timeout_seconds: float | None = None) -> NDArray[np.float32]:
+        """(N, dimension) unit vectors."""
+        return self._encode("molecule", smiles, Reason.TOO_LARGE, timeout_seconds)
+
+    def text_tokens(self, text: str) -> int:
+        return self._encoder.text_tokens(text)
+
+    def close(self) -> None:
+        """Returns when the model's thread has ended."""
+        self._batcher.close()
+
+    def _encode(self, kind: str, items: Sequence[str], too_long: Reason, timeout_seconds: float | None) -> NDArray[np.float32]:
+        if not items:
+            return np.zeros((0, self._model.dimension), np.float32)
+        deadline = time.monotonic() + (PATIENCE_SECONDS if timeout_seconds is None else timeout_seconds)
+        cost = self._encoder.text_tokens if kind == "text" else self._encoder.molecule_tokens
+        futures: list[concurrent.futures.Future[NDArray[np.float32]]] = []
+        try:
+            for item in items:
+                futures.append(self._batcher.submit(kind, item, cost(item), deadline))
+            return np.stack([future.result(max(0.0, deadline - time.monotonic())) for future in futures])
+        except TooLongError as error:
+            raise AtomasError(too_long, str(error)) from None
+        except EmptyInputError as error:
+            raise AtomasError(Reason.EMPTY_QUERY, str(error)) from None
+        except BatcherFullError:
+            raise AtomasError(Reason.OVERLOADED, "The encoder has more work than it can queue. Try again in a moment.") from None
+        except (TimeoutError, concurrent.futures.CancelledError):
+            raise AtomasError(Reason.DEADLINE_EXCEEDED, "The deadline passed before the query was encoded.") from None
+        finally:
+            for future in futures:
+                future.cancel()
