@@ -30,7 +30,7 @@ class MergedTokens:
 
 def cluster_counts(mask_BL: Tensor, ratio: float) -> Tensor:
     """Number of clusters (B,) of each item: the ratio of its real length, rounded up, so at least one wherever a token is real."""
-    # The small subtraction keeps 0.1 x 30 = 3.0000000000000004 from becoming four clusters.
+    # The small subtraction keeps 0.07 x 100 = 7.000000000000001 from becoming eight clusters.
     return torch.ceil(mask_BL.sum(dim=1).double() * ratio - 1e-9).long()
 
 
