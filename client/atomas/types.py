@@ -1,0 +1,307 @@
+"""Values the client takes and gives: frozen, typed, free of transport."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import TypeAlias, overload
+
+JsonValue: TypeAlias = "str | int | float | bool | list[JsonValue] | dict[str, JsonValue] | None"
+
+
+class Target(StrEnum):
+    """What a query is compared with."""
+
+    BOTH = "both"
+    MOLECULES = "molecules"
+    TEXTS = "texts"
+
+
+class Health(StrEnum):
+    """Whether the service takes calls."""
+
+    SERVING = "SERVING"
+    NOT_SERVING = "NOT_SERVING"
+    UNKNOWN = "UNKNOWN"
+
+
+class OperationState(StrEnum):
+    """Where a long-running operation stands; the last three are final."""
+
+    # The state of a newer service, unknown to this client.
+    UNKNOWN = "UNKNOWN"
+    RECEIVING = "RECEIVING"
+    PROCESSING = "PROCESSING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """A named collection of compounds."""
+
+    # `libraries/{library}`.
+    resource_name: str
+    name: str
+    description: str
+    compound_count: int
+    create_time: datetime | None = None
+    update_time: datetime | None = None
+
+    @property
+    def id(self) -> str:
+        return self.resource_name.rpartition("/")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptors:
+    """Properties computed from the full standardised structure; masses in g/mol and Da, TPSA in square angstroms."""
+
+    molecular_weight: float
+    exact_mass: float
+    clogp: float
+    tpsa: float
+    hbd: int
+    hba: int
+    rotatable_bonds: int
+    rings: int
+    aromatic_rings: int
+    heavy_atoms: int
+    charge: int
+    stereo_centres: int
+    fraction_csp3: float
+    formula: str
+
+
+@dataclass(frozen=True, slots=True)
+class Compound:
+    """One molecule of a library; fields left out of a search's `fields` are empty."""
+
+    # `libraries/{library}/compounds/{inchikey}`.
+    resource_name: str
+    name: str = ""
+    synonyms: tuple[str, ...] = ()
+    source_ids: tuple[str, ...] = ()
+    smiles: str = ""
+    inchikey: str = ""
+    parent_smiles: str = ""
+    parent_inchikey: str = ""
+    descriptions: tuple[str, ...] = ()
+    descriptors: Descriptors | None = None
+    metadata: Mapping[str, JsonValue] = field(default_factory=dict)
+    create_time: datetime | None = None
+    update_time: datetime | None = None
+
+    @property
+    def library(self) -> str:
+        """Id of the library that holds it."""
+        return self.resource_name.split("/")[1] if self.resource_name.startswith("libraries/") else ""
+
+
+@dataclass(frozen=True, slots=True)
+class LegScore:
+    """Cosine similarity and rank (from 1) of a hit in one way of searching."""
+
+    leg: str
+    score: float
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A compound that answers a search. Scores are comparable within one search only; higher is better."""
+
+    rank: int
+    score: float
+    compound: Compound
+    legs: tuple[LegScore, ...] = ()
+    matched_words: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SearchPage:
+    """One page of hits; `next_page_token` is empty on the last."""
+
+    hits: tuple[Hit, ...]
+    next_page_token: str
+    # `models/{model}`.
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult(Sequence[Hit]):
+    """The best hits, best first, and the model that found them."""
+
+    hits: tuple[Hit, ...]
+    # `models/{model}`; empty when no hit was asked for.
+    model: str
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+    @overload
+    def __getitem__(self, index: int) -> Hit: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Hit, ...]: ...
+    def __getitem__(self, index: int | slice) -> Hit | tuple[Hit, ...]:
+        return self.hits[index]
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """The unit vector of one text or structure, or why this one alone has none."""
+
+    vector: tuple[float, ...] | None
+    # UPPER_SNAKE reason and a sentence for people; both empty when there is a vector.
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings(Sequence[Embedding]):
+    """One embedding for each input, in order, and the model that made them."""
+
+    embeddings: tuple[Embedding, ...]
+    # `models/{model}`; empty when there was no input.
+    model: str
+
+    def __len__(self) -> int:
+        return len(self.embeddings)
+
+    def __iter__(self) -> Iterator[Embedding]:
+        return iter(self.embeddings)
+
+    @overload
+    def __getitem__(self, index: int) -> Embedding: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Embedding, ...]: ...
+    def __getitem__(self, index: int | slice) -> Embedding | tuple[Embedding, ...]:
+        return self.embeddings[index]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """Weights, tokenizer and molecule standard under one content hash."""
+
+    # `models/{version}`.
+    resource_name: str
+    # `SERVING` for the one that answers searches.
+    state: str
+    dimension: int
+    molecule_standard: str
+    max_tokens: int
+
+    @property
+    def version(self) -> str:
+        return self.resource_name.rpartition("/")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class ImportCounts:
+    """Verdicts of an import so far; at the end received = created + updated + duplicate + rejected."""
+
+    received: int = 0
+    created: int = 0
+    updated: int = 0
+    # Rows that changed nothing.
+    duplicate: int = 0
+    rejected: int = 0
+    rejected_by_reason: Mapping[str, int] = field(default_factory=dict)
+    # Rows whose compounds can be found by search.
+    indexed: int = 0
+    # Compounds whose texts were longer than the model reads.
+    shortened_texts: int = 0
+
+    @property
+    def decided(self) -> int:
+        """Rows that have their verdict."""
+        return self.created + self.updated + self.duplicate + self.rejected
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """Long-running work of the service, such as an import."""
+
+    # `operations/{operation}`.
+    resource_name: str
+    state: OperationState
+    done: bool
+    library: str = ""
+    source: str = ""
+    counts: ImportCounts = ImportCounts()
+    # Reason and message when it failed or was cancelled; empty otherwise.
+    reason: str = ""
+    message: str = ""
+    create_time: datetime | None = None
+    update_time: datetime | None = None
+    end_time: datetime | None = None
+
+    @property
+    def id(self) -> str:
+        return self.resource_name.rpartition("/")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class ImportProgress:
+    """How far an import has come."""
+
+    operation: str
+    rows_sent: int
+    # Rows that are durable, whatever dies.
+    rows_acknowledged: int
+    # Bytes of the file read so far, and its size; None when the rows do not come from a file of known size.
+    bytes_read: int | None = None
+    total_bytes: int | None = None
+    # Verdicts, once all rows are acknowledged and the service works on them.
+    counts: ImportCounts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What an import did; with `wait=False` the counts are those at the moment the last row was acknowledged."""
+
+    # `operations/{operation}`; empty when there was nothing to import.
+    operation: str
+    library: str
+    state: OperationState
+    rows: int
+    counts: ImportCounts
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a source to import; exactly one of smiles, inchi, molblock and unreadable is set."""
+
+    smiles: str | None = None
+    inchi: str | None = None
+    molblock: str | None = None
+    # Why the reader could not make out the row; the service lists it among the rejected.
+    unreadable: str | None = None
+    # The row's own id, such as `CHEBI:27732`.
+    id: str = ""
+    name: str = ""
+    synonyms: tuple[str, ...] = ()
+    descriptions: tuple[str, ...] = ()
+    metadata: Mapping[str, JsonValue] = field(default_factory=dict)
+    # Line or record number in the source, from 1; None counts rows as they come.
+    position: int | None = None
+
+    def __post_init__(self) -> None:
+        structures = [s for s in (self.smiles, self.inchi, self.molblock, self.unreadable) if s is not None]
+        if len(structures) != 1:
+            raise ValueError(f"A row needs exactly one of smiles, inchi, molblock and unreadable; this one has {len(structures)}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A row that did not become a compound, and why."""
+
+    position: int
+    # UPPER_SNAKE, such as INVALID_SMILES.
+    reason: str
+    message: str
+    row: Row
