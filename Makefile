@@ -22,7 +22,7 @@ $(VENV)/.ready: pyproject.toml requirements.lock
 	touch $@
 
 demo: setup ## import a real library and search it by words and by structure (LIBRARY=full for all of it)
-	$(BIN)/python -m benchmarks.demo --library $(LIBRARY)
+	$(BIN)/python deploy/demo.py --library $(LIBRARY)
 
 serve: setup ## serve what the demo imported until stopped, on 127.0.0.1:50051
 	ATOMAS_DATA_DIR=$${ATOMAS_DATA_DIR:-var/demo} $(BIN)/python -m server

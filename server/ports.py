@@ -9,6 +9,7 @@ from typing import Literal, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from encoder import molecules
 from encoder.molecules import Molecule, MoleculeError
 from server.domain.compounds import Compound, JsonValue
 from server.domain.filters import Filter
@@ -43,11 +44,11 @@ class Encoder(Protocol):
 class Chemistry(Protocol):
     """The chemistry door behind a guard: a molecule that hangs or crashes RDKit is a rejection, never an outage."""
 
-    def standardise_many(self, rows: Sequence[tuple[str, str]]) -> list[Molecule | MoleculeError]:
-        """One result per (kind, text), in order; kinds are `smiles`, `inchi`, `molblock` and `auto`."""
+    def standardise_many(self, structures: Sequence[molecules.Structure]) -> list[Molecule | MoleculeError]:
+        """One result per structure, in order."""
         ...
 
-    def standardise_one(self, text: str, kind: str = "auto") -> Molecule | MoleculeError:
+    def standardise_one(self, structure: molecules.Structure) -> Molecule | MoleculeError:
         """For queries: as above, ahead of bulk work."""
         ...
 

@@ -32,7 +32,9 @@ class Settings(BaseSettings):
     max_smiles_characters: int = Field(
         5000, ge=10, description="Longest SMILES or InChI that is read; longer ones are rejected as TOO_LARGE."
     )
-    max_atoms: int = Field(1000, ge=1, description="Atoms of the largest molecule that is read, hydrogens not counted.")
+    max_atoms: int = Field(
+        999, ge=1, le=999, description="Atoms of the largest molecule that is read, hydrogens not counted; InChI ends there."
+    )
     molecule_seconds: float = Field(
         10.0, gt=0, description="Time one molecule may take in the chemistry door before it is rejected as TIMEOUT."
     )

@@ -15,7 +15,7 @@ from server.domain.compounds import NUMERIC_DESCRIPTORS, TEXT_DESCRIPTORS, Compo
 from server.domain.errors import AtomasError, Reason
 from server.domain.libraries import Library
 from server.domain.models import ModelVersion
-from server.domain.operations import Counts, ImportRow, Operation, Rejection, State, StructureKind
+from server.domain.operations import Counts, ImportRow, Operation, Rejection, State
 from server.domain.search import Hit
 from server.rpc.errors import status_of
 from server.usecases.import_compounds import record_from
@@ -96,7 +96,7 @@ def row_value(row: library_service_pb2.ImportRow) -> ImportRow:
     metadata = json_format.MessageToDict(row.metadata) if row.HasField("metadata") else {}
     return ImportRow(
         position=row.position,
-        kind=cast(StructureKind, kind or "smiles"),
+        kind=kind or "smiles",
         structure=getattr(row, kind) if kind else "",
         record=record_from(row.source_id, row.display_name, row.synonyms, row.descriptions, metadata),
     )

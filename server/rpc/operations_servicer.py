@@ -1,7 +1,6 @@
 """google.longrunning.Operations over the service's own operations."""
 
 import asyncio
-from datetime import datetime
 from typing import Any
 
 from google.longrunning import operations_pb2 as pb
@@ -32,13 +31,11 @@ class OperationsServicer(OperationsBase):  # type: ignore[misc, unused-ignore]  
             raise AtomasError(Reason.INVALID_FILTER, "Operations cannot be filtered: leave `filter` empty.")
         scope = page_tokens.scope_of(request)
         size = page_size(request.page_size, 50)
-        cursor = page_tokens.decode(request.page_token, scope)
-        before = datetime.fromisoformat(cursor) if cursor else None
+        before = page_tokens.decode(request.page_token, scope)
         found = await self._calls.run(track_operations.list_operations, before, size + 1, self._ports)
-        last = found[size - 1].create_time if len(found) > size else None
         return pb.ListOperationsResponse(
             operations=[convert.operation_message(each) for each in found[:size]],
-            next_page_token=page_tokens.encode(last.isoformat(), scope) if last else "",
+            next_page_token=page_tokens.encode(found[size - 1].id, scope) if len(found) > size else "",
         )
 
     async def GetOperation(self, request: pb.GetOperationRequest, context: Any) -> pb.Operation:

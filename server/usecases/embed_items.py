@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder.molecules import MoleculeError
+from encoder.molecules import MoleculeError, Structure
 from server.domain.errors import AtomasError, Reason
 from server.ports import Ports, Vector
 from server.usecases.search_compounds import checked_text
@@ -28,7 +28,7 @@ def embed_texts(
 def embed_structures(structures: Sequence[str], ports: Ports, *, timeout_seconds: float | None = None) -> list[Vector | AtomasError]:
     """One vector or one refusal per structure, in order. Raises TOO_MANY_ITEMS, EMPTY_QUERY when there is none."""
     _check_count(len(structures), "structures")
-    results = iter(ports.chemistry.standardise_many([("auto", structure) for structure in structures]))
+    results = iter(ports.chemistry.standardise_many([Structure("auto", structure) for structure in structures]))
 
     def standardised(_: str) -> str:
         result = next(results)

@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
+from encoder import molecules
 from encoder.molecules import Molecule, MoleculeError
 from server.domain.compounds import Compound, JsonValue, SourceRecord, Structure
 from server.domain.errors import AtomasError, Reason
@@ -129,20 +130,32 @@ def read_chunk(operation_id: str, number: int, ports: Ports) -> None:
     ports.queue.send(EmbedCompounds(operation_id, number))
 
 
-def _standardise(rows: Sequence[ImportRow], ports: Ports) -> list[Molecule | MoleculeError]:
-    readable = [row for row in rows if row.kind != "unreadable"]
-    results = iter(ports.chemistry.standardise_many([(row.kind, row.structure) for row in readable]))
-    return [MoleculeError(Reason.UNREADABLE, row.structure) if row.kind == "unreadable" else next(results) for row in rows]
+@dataclass(frozen=True)
+class _Refusal:
+    """Why a row cannot become a compound."""
+
+    reason: str
+    message: str
+
+
+def _standardise(rows: Sequence[ImportRow], ports: Ports) -> list[Molecule | _Refusal]:
+    written = [molecules.Structure(row.kind, row.structure) for row in rows if row.kind != "unreadable"]
+    results = iter(ports.chemistry.standardise_many(written))
+    return [_Refusal(Reason.UNREADABLE, row.structure) if row.kind == "unreadable" else _verdict(next(results)) for row in rows]
+
+
+def _verdict(result: Molecule | MoleculeError) -> Molecule | _Refusal:
+    return _Refusal(result.reason, result.message) if isinstance(result, MoleculeError) else result
 
 
 def _judge(
-    operation: Operation, rows: Sequence[ImportRow], results: Sequence[Molecule | MoleculeError], stored: Mapping[str, Compound]
+    operation: Operation, rows: Sequence[ImportRow], results: Sequence[Molecule | _Refusal], stored: Mapping[str, Compound]
 ) -> _Verdicts:
     verdicts = _Verdicts()
     opened = operation.create_time.isoformat() if operation.create_time else ""
     created: set[str] = set()
     for row, result in zip(rows, results, strict=True):
-        if isinstance(result, MoleculeError):
+        if isinstance(result, _Refusal):
             verdicts.rejections.append(Rejection(row.position, result.reason, result.message, row))
             continue
         record = replace(row.record, order=(opened, row.position))

@@ -60,12 +60,12 @@ def index_compounds(library: str, inchikeys: Sequence[str], ports: Ports) -> int
 
 
 def searchable_text(compound: Compound, encoder: Encoder) -> tuple[str, bool]:
-    """What is said of a compound, descriptions before names, as much as the model reads; and whether something was left out.
+    """What is said of a compound: descriptions, names, keywords, as much as the model reads; and whether something was left out.
 
-    Whole descriptions and names are kept while they fit; a first description that is too long alone is cut at words.
+    Whole pieces are kept while they fit; a first description that is too long alone is cut at words.
     """
     names = [name for name in (compound.display_name, *compound.synonyms) if name]
-    pieces = [*compound.descriptions, *names]
+    pieces = [*compound.descriptions, *names, *keywords(compound)]
     limit = encoder.model.max_tokens
     whole = SEPARATOR.join(pieces)
     if not whole or encoder.text_tokens(whole) <= limit:
@@ -75,6 +75,12 @@ def searchable_text(compound: Compound, encoder: Encoder) -> tuple[str, bool]:
         if encoder.text_tokens(SEPARATOR.join([*kept, piece])) <= limit:
             kept.append(piece)
     return SEPARATOR.join(kept) or _cut(pieces[0], encoder), True
+
+
+def keywords(compound: Compound) -> list[str]:
+    """The words that metadata lists, such as roles and classes; single values are rather codes and remarks than words to search."""
+    lists = (value for value in compound.metadata.values() if isinstance(value, list))
+    return list(dict.fromkeys(item for value in lists for item in value if isinstance(item, str) and item))
 
 
 def _cut(text: str, encoder: Encoder) -> str:

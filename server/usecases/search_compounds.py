@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
-from encoder.molecules import MoleculeError
+from encoder.molecules import MoleculeError, Structure
 from server.domain.compounds import Compound, point_id
 from server.domain.documents import compound_of
 from server.domain.errors import AtomasError, Reason
@@ -85,7 +85,7 @@ def _query_vector(query: Query, ports: Ports, max_text_characters: int, timeout_
     if query.text is not None:
         return ports.encoder.encode_texts([checked_text(query.text, max_text_characters)], timeout_seconds)[0], None
     if query.structure is not None:
-        molecule = ports.chemistry.standardise_one(query.structure)
+        molecule = ports.chemistry.standardise_one(Structure("auto", query.structure))
         if isinstance(molecule, MoleculeError):
             raise AtomasError(Reason(molecule.reason), molecule.message)
         return ports.encoder.encode_molecules([molecule.smiles], timeout_seconds)[0], None

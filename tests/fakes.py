@@ -1,0 +1,84 @@
+"""Declared fakes of the smaller ports: an encoder that reads words and elements, chemistry without a guard, a queue that runs when told."""
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoder.molecules import STANDARD_VERSION, Molecule, MoleculeError, Structure, standardise_structure
+from server.domain.errors import AtomasError, Reason
+from server.domain.models import ModelVersion
+from server.jobs import Job
+
+
+class FakeEncoder:
+    """Bags of words and of SMILES letters, hashed: equal inputs are equal vectors, similar ones are near."""
+
+    def __init__(self, version: str = "fake", dimension: int = 64, max_tokens: int = 64) -> None:
+        self.model = ModelVersion(version, dimension, STANDARD_VERSION, max_tokens)
+        self.calls = 0
+
+    def encode_texts(self, texts: Sequence[str], timeout_seconds: float | None = None) -> NDArray[np.float32]:
+        if any(self.text_tokens(text) > self.model.max_tokens for text in texts):
+            raise AtomasError(Reason.TEXT_TOO_LONG, "The text is too long for the fake.")
+        return self._vectors([re.findall(r"\w+", text.lower()) for text in texts])
+
+    def encode_molecules(self, smiles: Sequence[str], timeout_seconds: float | None = None) -> NDArray[np.float32]:
+        return self._vectors([[text[i : i + 3] for i in range(max(1, len(text) - 2))] for text in smiles])
+
+    def text_tokens(self, text: str) -> int:
+        return len(text.split())
+
+    def _vectors(self, bags: Sequence[Sequence[str]]) -> NDArray[np.float32]:
+        self.calls += 1
+        vectors = np.zeros((len(bags), self.model.dimension), np.float32)
+        for row, bag in zip(vectors, bags, strict=True):
+            for token in bag or ("",):
+                digest = hashlib.blake2b(token.encode(), digest_size=8).digest()
+                row[int.from_bytes(digest[:4], "little") % self.model.dimension] += 1.0 if digest[4] % 2 else -1.0
+            row += 1e-3
+            row /= np.linalg.norm(row)
+        return vectors
+
+
+class FakeChemistry:
+    """The real chemistry door in this process: nothing guards against a molecule that hangs."""
+
+    def standardise_many(self, structures: Sequence[Structure]) -> list[Molecule | MoleculeError]:
+        return [self.standardise_one(structure) for structure in structures]
+
+    def standardise_one(self, structure: Structure) -> Molecule | MoleculeError:
+        try:
+            return standardise_structure(structure)
+        except MoleculeError as error:
+            return error
+
+
+class FakeQueue:
+    """Keeps jobs until `run_all`; `lose_all` is a broker that died."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Job] = []
+
+    def send(self, job: Job) -> None:
+        self.jobs.append(job)
+
+    def lose_all(self) -> None:
+        self.jobs.clear()
+
+    def run_all(self, run: Callable[[Job], None]) -> None:
+        while self.jobs:
+            run(self.jobs.pop(0))
+
+
+class FakeStorage:
+    """A disk that is full when told."""
+
+    def __init__(self) -> None:
+        self.full = False
+
+    def require_free_space(self) -> None:
+        if self.full:
+            raise AtomasError(Reason.DISK_FULL, "The disk is full. Free some space; nothing that was acknowledged is lost.")
