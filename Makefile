@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 LIBRARY ?= sample
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup demo serve test check lint proto proto-check clean
+.PHONY: help setup demo serve services test check lint proto proto-check clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -27,7 +27,10 @@ demo: setup ## import a real library and search it by words and by structure (LI
 serve: setup ## serve what the demo imported until stopped, on 127.0.0.1:50051
 	ATOMAS_DATA_DIR=$${ATOMAS_DATA_DIR:-var/demo} $(BIN)/python -m server
 
-test: setup ## the whole test suite
+services: ## install the real servers that the tests start on loopback
+	deploy/install-test-services.sh
+
+test: setup services ## the whole test suite
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: setup lint proto-check ## lint, types, import rules, stub freshness
@@ -36,7 +39,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	PYTHONPATH=. $(BIN)/lint-imports
 
 .venv-proto/.ready: proto/requirements.txt
 	test -x .venv-proto/bin/python || $(PYTHON) -m venv .venv-proto

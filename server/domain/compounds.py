@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import TypeAlias
 
-JsonValue: TypeAlias = "str | float | int | bool | list[JsonValue] | dict[str, JsonValue] | None"
+JsonValue: TypeAlias = str | float | int | bool | list["JsonValue"] | dict[str, "JsonValue"] | None
 
 # Point ids of the vector index: the same compound has the same id wherever and whenever it is imported.
 POINT_NAMESPACE = uuid.UUID("6f6e0d5e-6c0b-5e3a-9d4a-0a7c1f1b8a51")

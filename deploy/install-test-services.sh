@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Installs the real servers that the tests start on loopback, from Debian's packages; does nothing when they are here.
+set -euo pipefail
+packages=()
+ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || packages+=(postgresql)
+[ ${#packages[@]} -eq 0 ] && exit 0
+if ! command -v apt-get >/dev/null; then
+    echo "Install ${packages[*]} with this system's package manager: the tests run against the real servers." >&2
+    exit 1
+fi
+as_root=()
+[ "$(id -u)" -eq 0 ] || as_root=(sudo)
+"${as_root[@]}" apt-get update -qq
+"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
