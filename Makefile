@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 LIBRARY ?= sample
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup demo serve services test check lint proto proto-check clean
+.PHONY: help setup demo serve services test check lint proto proto-check lock clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -51,6 +51,10 @@ proto: .venv-proto/.ready ## regenerate the client's stubs from the contract
 
 proto-check: .venv-proto/.ready ## prove that the committed stubs are fresh
 	PATH=$(CURDIR)/.venv-proto/bin:$$PATH .venv-proto/bin/python proto/generate.py --check
+
+lock: ## pin what the environment holds now
+	{ echo "# Every package of the environment, pinned by \`make lock\`; used as pip constraints."; \
+	  $(BIN)/python -m pip freeze --exclude-editable | grep -v -e '^-e' -e ' @ ' -e '^torch=='; echo "torch==2.13.0"; } | LC_ALL=C sort -f -u > requirements.lock
 
 clean: ## remove environments, caches and the demo's data
 	rm -rf .venv .venv-proto .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache var

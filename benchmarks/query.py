@@ -1,0 +1,97 @@
+"""Text queries through gRPC against encoding plus a raw engine query in the same process: the service's own share of the latency.
+
+python -m benchmarks.query [--compounds 5000] [--queries 300]
+"""
+
+import argparse
+import asyncio
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from atomas import Client
+
+from benchmarks.library import queries, shipped_library
+from server.bootstrap import service
+from server.domain.search import Leg
+from server.observability import configure_logs
+from server.ports import Ports
+from server.rpc.app import App
+from server.settings import Settings
+from server.usecases.search_compounds import LEG_DEPTH
+
+LIMIT_RATIO = 1.5
+
+
+def main() -> None:
+    """Prints both medians and their ratio."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--compounds", type=int, default=5_000)
+    parser.add_argument("--queries", type=int, default=300)
+    options = parser.parse_args()
+    configure_logs("error", "text")
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings(data_dir=Path(folder), listen="127.0.0.1:0")
+        with (
+            service(settings) as ports,
+            shipped_library(options.compounds) as library,
+            Served(ports, settings) as served,
+            Client(served.address) as client,
+        ):
+            client.import_compounds(library, library="chebi")
+            texts = queries(options.queries)
+            raw, whole = [], []
+            # Interleaved, so that noise of the machine meets both alike.
+            for text in texts:
+                raw.append(seconds(lambda text=text: raw_search(text, ports)))
+                whole.append(seconds(lambda text=text: client.search(text=text, library="chebi", limit=10)))
+    middle, through = statistics.median(raw), statistics.median(whole)
+    print(f"{len(texts)} text queries over {options.compounds} compounds, limit 10, one caller")
+    print(f"encode + raw engine query  median {middle * 1e3:7.2f} ms")
+    print(f"through gRPC               median {through * 1e3:7.2f} ms")
+    print(f"ratio {through / middle:.2f} (limit {LIMIT_RATIO})")
+
+
+def raw_search(text: str, ports: Ports) -> None:
+    """What no text search can do without: a vector, and one engine query per leg at the depth that fusion needs."""
+    vector = ports.encoder.encode_texts([text])[0]
+    for leg in Leg:
+        ports.index.search(leg, [vector], LEG_DEPTH, ["chebi"])
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """Duration of one call."""
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+class Served:
+    """The gRPC server on a thread of this process."""
+
+    def __init__(self, ports: Ports, settings: Settings) -> None:
+        self._ports, self._settings = ports, settings
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+
+    def __enter__(self) -> "Served":
+        self._thread.start()
+        self._app = asyncio.run_coroutine_threadsafe(self._start(), self._loop).result()
+        return self
+
+    async def _start(self) -> App:
+        app = App(self._ports, self._settings)
+        self.address = f"127.0.0.1:{await app.start()}"
+        return app
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._app.stop(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+
+if __name__ == "__main__":
+    main()

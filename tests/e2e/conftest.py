@@ -1,0 +1,40 @@
+"""One embedded server with a few hundred real compounds, shared by the tests of a worker."""
+
+import gzip
+import json
+import pathlib
+from collections.abc import Iterator
+
+import pytest
+from atomas import Client
+
+from tests.running import ROOT, RunningServer, running_server
+
+COMPOUNDS = 300
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The first compounds of the shipped sample, and caffeine."""
+    path = tmp_path_factory.mktemp("sample") / "sample.jsonl"
+    with gzip.open(ROOT / "data" / "chebi_sample.jsonl.gz", "rt", encoding="utf-8") as source:
+        lines = [line for line, _ in zip(source, range(COMPOUNDS), strict=False)]
+    caffeine = {"id": "CHEBI:27732", "name": "caffeine", "smiles": "Cn1c(=O)c2c(ncn2C)n(C)c1=O", "synonyms": ["guaranine"]}
+    path.write_text("".join(lines) + json.dumps(caffeine) + "\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, sample: pathlib.Path) -> Iterator[RunningServer]:
+    """A running server that holds the sample as the library `chebi`."""
+    with running_server(tmp_path_factory.mktemp("server") / "data") as running:
+        with Client(running.address) as client:
+            client.import_compounds(sample, library="chebi")
+        yield running
+
+
+@pytest.fixture
+def client(server: RunningServer) -> Iterator[Client]:
+    """A client of the shared server."""
+    with Client(server.address) as connected:
+        yield connected
