@@ -14,6 +14,8 @@ from torch.nn import functional as F
 from encoder.model.merging import AdaptiveMerging
 
 MAX_SCALE = 100.0
+# Blocks of items that are crossed together: few enough for large matrices, enough for tight lengths.
+MAX_BLOCKS, MIN_BLOCK_ITEMS = 8, 16
 
 
 @dataclass(frozen=True)
@@ -110,44 +112,60 @@ def token_similarity(
     """Score every text of a batch against every molecule by best-matching tokens (Atomas, section 3.3).
 
     Each token meets its most similar token on the other side; the cosines are summed by weight, and the two directions averaged. Returns
-    scores (texts, molecules); padded tokens never take part. Texts are scored in chunks so that at most `max_similarities` token
-    similarities exist at a time (one text against all molecules is the least). Raises ValueError for an item without real tokens.
+    scores (texts, molecules); padded tokens never take part. At most `max_similarities` token similarities exist at a time, down to one
+    text against one block of molecules. Raises ValueError for an item without real tokens.
     """
-    text_BTD, text_mask_BT, text_weights_BT = _crop(text_BTD, text_mask_BT, text_weights_BT)
-    smiles_BSD, smiles_mask_BS, smiles_weights_BS = _crop(smiles_BSD, smiles_mask_BS, smiles_weights_BS)
-    text_BTD, smiles_BSD = F.normalize(text_BTD, dim=2), F.normalize(smiles_BSD, dim=2)
-    per_text = text_BTD.shape[1] * smiles_mask_BS.numel()
-    chunk = max(1, max_similarities // max(per_text, 1))
-    scores = [
-        _chunk_similarity(text_ATD, text_mask_AT, smiles_BSD, smiles_mask_BS, text_weights_AT, smiles_weights_BS)
-        for text_ATD, text_mask_AT, text_weights_AT in zip(
-            torch.split(text_BTD, chunk), torch.split(text_mask_BT, chunk), torch.split(text_weights_BT, chunk), strict=True
-        )
-    ]
-    return torch.cat(scores)
+    texts, text_order = _blocks_by_length(text_BTD, text_mask_BT, text_weights_BT)
+    molecules, smiles_order = _blocks_by_length(smiles_BSD, smiles_mask_BS, smiles_weights_BS)
+    scores_BB = torch.cat([torch.cat([_block_similarity(text, smiles, max_similarities) for smiles in molecules], dim=1) for text in texts])
+    return scores_BB[text_order.argsort()][:, smiles_order.argsort()]
 
 
-def _crop(tokens_BLD: Tensor, mask_BL: Tensor, weights_BL: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    if not bool(mask_BL.any(dim=1).all()):
+@dataclass(frozen=True)
+class _Block:
+    """Some items of about equal length, cropped to the longest of them."""
+
+    tokens_ALD: Tensor
+    """Normalised tokens."""
+    mask_AL: Tensor
+    weights_AL: Tensor
+
+
+def _blocks_by_length(tokens_BLD: Tensor, mask_BL: Tensor, weights_BL: Tensor) -> tuple[list[_Block], Tensor]:
+    """Cut a batch into blocks; also returns the order of its items in them.
+
+    Lengths are skewed: crossing every item at the length of the longest would cost several times the work.
+    """
+    index_L = torch.arange(1, mask_BL.shape[1] + 1, device=mask_BL.device)
+    length_B, order_B = (mask_BL * index_L).amax(dim=1).sort(stable=True)
+    if int(length_B[0]) == 0:
         raise ValueError("an item without tokens cannot be aligned; leave it out of the batch")
-    used_L = mask_BL.any(dim=0).nonzero()
-    length = int(used_L.max()) + 1
-    return tokens_BLD[:, :length], mask_BL[:, :length], weights_BL[:, :length]
+    blocks = []
+    items = max(MIN_BLOCK_ITEMS, math.ceil(len(order_B) / MAX_BLOCKS))
+    for rows_A, lengths_A in zip(torch.split(order_B, items), torch.split(length_B, items), strict=True):
+        length = int(lengths_A[-1])
+        blocks.append(_Block(F.normalize(tokens_BLD[rows_A, :length], dim=2), mask_BL[rows_A, :length], weights_BL[rows_A, :length]))
+    return blocks, order_B
 
 
-def _chunk_similarity(
-    text_ATD: Tensor, text_mask_AT: Tensor, smiles_BSD: Tensor, smiles_mask_BS: Tensor, text_weights_AT: Tensor, smiles_weights_BS: Tensor
-) -> Tensor:
+def _block_similarity(text: _Block, smiles: _Block, max_similarities: int) -> Tensor:
+    chunk = max(1, max_similarities // (text.mask_AL.shape[1] * smiles.mask_AL.numel()))
+    chunks = zip(*(torch.split(tensor, chunk) for tensor in (text.tokens_ALD, text.mask_AL, text.weights_AL)), strict=True)
+    return torch.cat([_best_partner_scores(_Block(*tensors), smiles) for tensors in chunks])
+
+
+def _best_partner_scores(text: _Block, smiles: _Block) -> Tensor:
+    # Shape legend here:  A texts, B molecules
     # Half precision halves the largest tensor of the model where matrix units make it fast; processors have no such units.
-    with torch.autocast(text_ATD.device.type, dtype=torch.bfloat16, enabled=text_ATD.is_cuda):
-        similarity_AxTxBxS = text_ATD.flatten(0, 1) @ smiles_BSD.flatten(0, 1).T
-    similarity_ATBS = similarity_AxTxBxS.view(*text_mask_AT.shape, *smiles_mask_BS.shape)
+    with torch.autocast(text.tokens_ALD.device.type, dtype=torch.bfloat16, enabled=text.tokens_ALD.is_cuda):
+        similarity_AxTxBxS = text.tokens_ALD.flatten(0, 1) @ smiles.tokens_ALD.flatten(0, 1).T
+    similarity_ATBS = similarity_AxTxBxS.view(*text.mask_AL.shape, *smiles.mask_AL.shape)
     # In place, because nobody needs the product again, the backward pass included.
-    similarity_ATBS.masked_fill_(~smiles_mask_BS, -math.inf).masked_fill_(~text_mask_AT[:, :, None, None], -math.inf)
-    best_for_text_ATB = similarity_ATBS.max(dim=3).values.masked_fill(~text_mask_AT[:, :, None], 0.0)
-    best_for_smiles_ABS = similarity_ATBS.max(dim=1).values.masked_fill(~smiles_mask_BS, 0.0)
-    from_text_AB = torch.einsum("atb,at->ab", best_for_text_ATB.to(text_weights_AT.dtype), text_weights_AT)
-    from_smiles_AB = torch.einsum("abs,bs->ab", best_for_smiles_ABS.to(smiles_weights_BS.dtype), smiles_weights_BS)
+    similarity_ATBS.masked_fill_(~smiles.mask_AL, -math.inf).masked_fill_(~text.mask_AL[:, :, None, None], -math.inf)
+    best_for_text_ATB = similarity_ATBS.max(dim=3).values.masked_fill(~text.mask_AL[:, :, None], 0.0)
+    best_for_smiles_ABS = similarity_ATBS.max(dim=1).values.masked_fill(~smiles.mask_AL, 0.0)
+    from_text_AB = torch.einsum("atb,at->ab", best_for_text_ATB.to(text.weights_AL.dtype), text.weights_AL)
+    from_smiles_AB = torch.einsum("abs,bs->ab", best_for_smiles_ABS.to(smiles.weights_AL.dtype), smiles.weights_AL)
     return (from_text_AB + from_smiles_AB) / 2
 
 
