@@ -7,13 +7,21 @@ from rdkit.Chem.MolStandardize import rdMolStandardize
 
 rdBase.DisableLog("rdApp.*")
 
-# An InChI does not say where a mobile hydrogen sits and RDKit puts it on oxygen; chemists draw amides, lactams and amines.
+# An InChI does not say where a mobile hydrogen or the charge of an ion sits, and RDKit's choice is seldom a chemist's: charges go to
+# the strongest acid, hydrogens make amides, lactams and amines.
 _MOBILE_HYDROGEN_RULES = """//
+charge to sulfur acid	([O;-1;$(O-C=N),$(O-C=C),$(O-c),$(O-C=O),$(O-P=O):1].[O;H1;$(O-S=O):2])>>([O;H1;+0:1].[O;H0;-1:2])
+charge to phosphorus acid	([O;-1;$(O-C=N),$(O-C=C),$(O-c),$(O-C=O):1].[O;H1;$(O-P=O);!$(O-P-[O;-1]):2])>>([O;H1;+0:1].[O;H0;-1:2])
+charge to carboxylic acid	([O;-1;$(O-C=N),$(O-C=C),$(O-c):1].[O;H1;$(O-C=O):2])>>([O;H1;+0:1].[O;H0;-1:2])
+second charge to phosphorus acid	([O;-1;$(O-C=N),$(O-C=C),$(O-c):1].[O;H1;$(O-P=O):2])>>([O;H1;+0:1].[O;H0;-1:2])
 amide	[O,S;H1;X2;+0:1]-[C;+0:2]=[N;+0;H0;X2:3]>>[*;H0:1]=[C:2]-[N:3]
 primary amide	[O,S;H1;X2;+0:1]-[C;+0:2]=[N;+0;H1:3]>>[*;H0:1]=[C:2]-[N;H2:3]
 lactam	[O,S;H1;X2;+0:1]-[c;+0:2]:[n;+0;X2;H0:3]>>[*;H0:1]=[c:2]:[nH:3]
-amine away from a lactam	[N;H1;X2;+0:1]=[c:2]:[nH:3]:[c;!$(c=[O,S]):4]>>[N;H2:1]-[c:2]:[n;H0:3]:[c:4]
-amine	[N;H1;X2;+0:1]=[c:2]:[nH:3]>>[N;H2:1]-[c:2]:[n;H0:3]
+amine away from a lactam	[N;X2;+0:1]=[c:2]:[nH:3]:[c;!$(c=[O,S]):4]>>[N:1]-[c:2]:[n;H0:3]:[c:4]
+amine	[N;X2;+0:1]=[c:2]:[nH:3]>>[N:1]-[c:2]:[n;H0:3]
+amine across the ring	[N;X2;+0:1]=[c:2]:[c,n:3]:[c,n:4]:[nH:5]>>[N:1]-[c:2]:[*:3]:[*:4]:[n;H0:5]
+9H-purine	[nH;r6:1]:[c;R2:2]:[n;r5;H0;X2:3]>>[n;H0:1]:[c:2]:[nH:3]
+histidine	[nH:1]1:[c;$(c-[#6]):2]:[cH:3]:[n;X2:4]:[cH:5]:1>>[n;H0:1]1:[c:2]:[cH:3]:[nH:4]:[cH:5]:1
 """
 _MOBILE_HYDROGENS = rdMolStandardize.NormalizerFromData(_MOBILE_HYDROGEN_RULES, rdMolStandardize.CleanupParameters())
 _STAND_IN_FLAG = "XX"

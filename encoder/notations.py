@@ -142,7 +142,7 @@ def _readable(log: str) -> str:
     if position := _LOG_POSITION.search(log):
         return f"check for mistakes around position {position[1]}"
     if valence := _LOG_VALENCE.search(log):
-        return f"atom {int(valence[1]) + 1} ({valence[2]}) has {valence[3]} bonds, more than it can have"
+        return f"atom {int(valence[1]) + 1} ({valence[2]}) has valence {valence[3]}, more than it can have"
     lines = (_LOG_PREFIX.sub("", line.strip()).strip(" .:") for line in log.splitlines())
     message = next((line for line in lines if line and not line.startswith(_LOG_NOISE)), "it breaks the rules of the notation")
     return message.split(" for input:")[0][:200]
