@@ -1,0 +1,182 @@
+"""Compounds in SQL, and which revision of each an index holds."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, bindparam, delete, select, update
+
+from server.adapters.sql.codec import compound_columns, compound_from
+from server.adapters.sql.failures import conflict
+from server.adapters.sql.session import Session, batches
+from server.adapters.sql.tables import compounds, index_entries, libraries, model_versions
+from server.domain.compounds import Compound
+from server.domain.errors import AtomasError, Reason
+
+_VISIBLE = compounds.c.delete_time.is_(None)
+
+
+class SqlCompounds:
+    """The `Compounds` port over one transaction."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        # (library key, InChIKey) of the rows that this transaction has locked or written: nobody else can have changed them since.
+        self._held: set[tuple[int, str]] = set()
+
+    def get(self, library: str, inchikey: str) -> Compound:
+        found = self.get_many(library, [inchikey])
+        if not found:
+            raise _not_found(library, inchikey)
+        return found[inchikey]
+
+    def get_many(self, library: str, inchikeys: Sequence[str], for_update: bool = False) -> dict[str, Compound]:
+        if for_update:
+            self._session.require_writing()
+        key = self._session.library_key(library)
+        if key is None:
+            return {}
+        found: dict[str, Compound] = {}
+        for batch in batches(sorted(set(inchikeys))):
+            query = select(compounds).where(compounds.c.library_key == key, compounds.c.inchikey.in_(batch), _VISIBLE)
+            if for_update:
+                # In one order everywhere, so that two transactions never wait for each other crosswise.
+                query = query.order_by(compounds.c.inchikey).with_for_update()
+            for row in self._session.connection.execute(query):
+                found[row.inchikey] = compound_from(library, row)
+        if for_update:
+            self._held.update((key, inchikey) for inchikey in found)
+        return found
+
+    def page(self, library: str, after: str, limit: int) -> list[Compound]:
+        key = self._session.library_key(library)
+        if key is None:
+            return []
+        query = select(compounds).where(compounds.c.library_key == key, compounds.c.inchikey > after, _VISIBLE)
+        rows = self._session.connection.execute(query.order_by(compounds.c.inchikey).limit(limit))
+        return [compound_from(library, row) for row in rows]
+
+    def save(self, compounds_: Sequence[Compound]) -> None:
+        for library, group in groupby(sorted(compounds_, key=lambda c: c.library), key=lambda c: c.library):
+            key = self._session.require_library(library)
+            # In one order everywhere; of two with the same identity the later one stays.
+            latest = dict(sorted({compound.inchikey: compound for compound in group}.items()))
+            self._replace(key, [compound for inchikey, compound in latest.items() if (key, inchikey) in self._held])
+            self._insert(key, [compound for inchikey, compound in latest.items() if (key, inchikey) not in self._held])
+            self._held.update((key, inchikey) for inchikey in latest)
+
+    def mark_deleted(self, library: str, inchikey: str) -> None:
+        session = self._session
+        key = session.require_library(library)
+        chosen = (compounds.c.library_key == key) & (compounds.c.inchikey == inchikey) & _VISIBLE
+        if not session.connection.execute(update(compounds).where(chosen).values(delete_time=session.now)).rowcount:
+            raise _not_found(library, inchikey)
+        self._held.discard((key, inchikey))
+        self._count(key, -1)
+
+    def remove_deleted(self, library: str, inchikeys: Sequence[str]) -> None:
+        connection = self._session.connection
+        key = self._session.library_key(library)
+        for batch in batches(sorted(set(inchikeys))) if key is not None else ():
+            chosen = (compounds.c.library_key == key) & compounds.c.inchikey.in_(batch)
+            connection.execute(delete(index_entries).where(index_entries.c.compound_key.in_(select(compounds.c.key).where(chosen))))
+            connection.execute(delete(compounds).where(chosen, ~_VISIBLE))
+
+    def deleted(self, limit: int) -> list[tuple[str, str]]:
+        query = select(libraries.c.id, compounds.c.inchikey).join(libraries).where(~_VISIBLE, libraries.c.delete_time.is_(None))
+        return self._pairs(query.order_by(compounds.c.key).limit(limit))
+
+    def mark_indexed(self, library: str, revisions: Mapping[str, int], model_version: str) -> None:
+        session = self._session
+        key = session.library_key(library)
+        if key is None or not revisions:
+            return
+        model_key = self._model_key(model_version)
+        entries = []
+        for batch in batches(sorted(revisions)):
+            query = select(compounds.c.key, compounds.c.inchikey).where(compounds.c.library_key == key, compounds.c.inchikey.in_(batch))
+            # A row that is removed meanwhile is not found, rather than failing the whole batch.
+            for row in session.connection.execute(query.order_by(compounds.c.key).with_for_update(read=True, key_share=True)):
+                entries.append({"compound_key": row.key, "model_key": model_key, "revision": revisions[row.inchikey]})
+        if entries:
+            statement = session.insert(index_entries)
+            replaced = {"revision": statement.excluded.revision}
+            session.connection.execute(
+                statement.on_conflict_do_update(index_elements=["compound_key", "model_key"], set_=replaced), entries
+            )
+
+    def unindexed(self, model_version: str, limit: int, after: tuple[str, str] | None = None) -> list[tuple[str, str]]:
+        connection = self._session.connection
+        model_key = connection.scalar(select(model_versions.c.key).where(model_versions.c.version == model_version))
+        entry = (index_entries.c.compound_key == compounds.c.key) & (index_entries.c.model_key == (model_key or 0))
+        query = (
+            select(libraries.c.id, compounds.c.inchikey)
+            .join_from(compounds, libraries)
+            .outerjoin(index_entries, entry)
+            .where(_VISIBLE, libraries.c.delete_time.is_(None), index_entries.c.revision.is_distinct_from(compounds.c.revision))
+        )
+        if after is not None:
+            library, inchikey = after
+            mine = select(libraries.c.key).where(libraries.c.id == library).scalar_subquery()
+            start = connection.scalar(select(compounds.c.key).where(compounds.c.library_key == mine, compounds.c.inchikey == inchikey))
+            # Where it has been removed meanwhile the walk begins again: slower, and nothing is missed.
+            query = query.where(compounds.c.key > (start or 0))
+        return self._pairs(query.order_by(compounds.c.key).limit(limit))
+
+    def _replace(self, library_key: int, changed: Sequence[Compound]) -> None:
+        if not changed:
+            return
+        statement = update(compounds).where(
+            compounds.c.library_key == bindparam("of_library"), compounds.c.inchikey == bindparam("of_inchikey")
+        )
+        rows = self._rows(library_key, changed)
+        for row in rows:
+            # What identifies a row never changes, nor does its birth.
+            row["of_library"], row["of_inchikey"] = row.pop("library_key"), row.pop("inchikey")
+            del row["create_time"]
+        self._session.connection.execute(statement, rows)
+
+    def _insert(self, library_key: int, new: Sequence[Compound]) -> None:
+        if not new:
+            return
+        statement = self._session.insert(compounds)
+        # A row marked deleted comes back, with a revision that no index can hold; any other one somebody else has just written.
+        revived: dict[str, ColumnElement[Any]] = {
+            column.name: statement.excluded[column.name] for column in compounds.columns if column.name not in ("key", "revision")
+        }
+        revived["revision"] = compounds.c.revision + statement.excluded.revision
+        statement = statement.on_conflict_do_update(index_elements=["library_key", "inchikey"], set_=revived, where=~_VISIBLE)
+        rows = self._rows(library_key, new)
+        written = len(self._session.connection.execute(statement.returning(compounds.c.key), rows).all())
+        if written < len(rows):
+            raise conflict()
+        self._count(library_key, written)
+
+    def _rows(self, library_key: int, values: Iterable[Compound]) -> list[dict[str, object]]:
+        now = self._session.now
+        stamps = {"library_key": library_key, "update_time": now, "delete_time": None}
+        return [{**compound_columns(value), **stamps, "create_time": value.create_time or now} for value in values]
+
+    def _count(self, library_key: int, change: int) -> None:
+        self._session.connection.execute(
+            update(libraries).where(libraries.c.key == library_key).values(compound_count=libraries.c.compound_count + change)
+        )
+
+    def _model_key(self, version: str) -> int:
+        session = self._session
+        query = select(model_versions.c.key).where(model_versions.c.version == version)
+        key: int | None = session.connection.scalar(query)
+        if key is None:
+            session.connection.execute(session.insert(model_versions).values(version=version).on_conflict_do_nothing())
+            key = session.connection.scalar(query)
+        if key is None:
+            raise conflict()
+        return key
+
+    def _pairs(self, query: Select[Any]) -> list[tuple[str, str]]:
+        return [(library, inchikey) for library, inchikey in self._session.connection.execute(query)]
+
+
+def _not_found(library: str, inchikey: str) -> AtomasError:
+    message = f"There is no compound {inchikey!r} in library {library!r}."
+    return AtomasError(Reason.COMPOUND_NOT_FOUND, message, library=library, compound=inchikey)

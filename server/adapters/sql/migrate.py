@@ -1,0 +1,86 @@
+"""Bring a database to this release's schema, or say what is wrong with the one it has."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+
+from server.adapters.sql.engines import migration_engine, parse_url
+from server.adapters.sql.failures import MIGRATE_COMMAND, translated
+from server.domain.errors import AtomasError, Reason
+
+_SCRIPTS = Path(__file__).parents[3] / "migrations"
+
+
+def migrate(url: str) -> None:
+    """Brings the schema to this release's, in one transaction. Creates a SQLite file that is missing, but not its folder.
+
+    Raises SCHEMA_MISMATCH for a database that a newer release has migrated, DATABASE_UNAVAILABLE.
+    """
+    name = parse_url(url).render_as_string(hide_password=True)
+    with translated(name), _connected(url) as connection:
+        stored = _stored_revision(connection)
+        if stored is not None and not _known(stored):
+            raise _newer(name, stored)
+        connection.rollback()
+        command.upgrade(alembic_config(connection), "head")
+
+
+def downgrade(url: str, revision: str) -> None:
+    """Takes the schema back to an older revision, `base` for none at all; what that one has no place for is lost."""
+    with translated(parse_url(url).render_as_string(hide_password=True)), _connected(url) as connection:
+        command.downgrade(alembic_config(connection), revision)
+
+
+def require_current_schema(connection: Connection, name: str) -> None:
+    """Raises SCHEMA_MISMATCH with the command to run unless the schema is this release's."""
+    stored = _stored_revision(connection)
+    expected = _scripts().get_current_head()
+    if stored == expected:
+        return
+    if stored is not None and not _known(stored):
+        raise _newer(name, stored)
+    found = "has no schema yet" if stored is None else f"has the schema of an older release ({stored}, needed is {expected})"
+    raise AtomasError(Reason.SCHEMA_MISMATCH, f"The database {name} {found}: run `{MIGRATE_COMMAND}`.")
+
+
+def alembic_config(connection: Connection) -> Config:
+    """Alembic's settings for commands on an open connection."""
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(_SCRIPTS))
+    return config
+
+
+@contextmanager
+def _connected(url: str) -> Iterator[Connection]:
+    engine = migration_engine(url)
+    try:
+        with engine.connect() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def _stored_revision(connection: Connection) -> str | None:
+    return ", ".join(MigrationContext.configure(connection).get_current_heads()) or None
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory(str(_SCRIPTS))
+
+
+def _known(revision: str) -> bool:
+    return revision in {script.revision for script in _scripts().walk_revisions()}
+
+
+def _newer(name: str, stored: str) -> AtomasError:
+    return AtomasError(
+        Reason.SCHEMA_MISMATCH,
+        f"The database {name} has a schema that this release does not know ({stored}): start the newer release that made it, "
+        f"or update this one and run `{MIGRATE_COMMAND}`.",
+    )

@@ -1,0 +1,65 @@
+"""What the repositories of one transaction share."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from sqlalchemy import Connection, Table, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from server.adapters.sql.tables import libraries
+from server.domain.errors import AtomasError, Reason
+
+Item = TypeVar("Item")
+Insert = postgresql.Insert | sqlite.Insert
+
+# SQLite takes 32,766 values in a statement, PostgreSQL 65,535: lists of keys are asked for in pieces well below.
+KEYS_PER_STATEMENT = 5_000
+
+
+class Session:
+    """An open transaction's connection, with what differs between databases settled here."""
+
+    def __init__(self, connection: Connection, *, writes: bool) -> None:
+        self.connection = connection
+        self.now = datetime.now(UTC)
+        self._writes = writes
+        self._library_keys: dict[str, int] = {}
+
+    def insert(self, table: Table) -> Insert:
+        """An INSERT that knows ON CONFLICT."""
+        return postgresql.insert(table) if self.connection.dialect.name == "postgresql" else sqlite.insert(table)
+
+    def require_writing(self) -> None:
+        """Raises RuntimeError in a snapshot: SQLite would let a lock pass there that PostgreSQL refuses."""
+        if not self._writes:
+            raise RuntimeError("reading() is for reading: open a transaction() to lock or to write.")
+
+    def library_key(self, library: str) -> int | None:
+        """The key of a visible library; in a transaction that writes it also cannot be deleted until the end."""
+        if library in self._library_keys:
+            return self._library_keys[library]
+        query = select(libraries.c.key).where(libraries.c.id == library, libraries.c.delete_time.is_(None))
+        if self._writes:
+            # The weakest lock there is: imports share it, and the count of compounds can still be changed.
+            query = query.with_for_update(read=True, key_share=True)
+        key: int | None = self.connection.scalar(query)
+        if key is not None:
+            self._library_keys[library] = key
+        return key
+
+    def require_library(self, library: str) -> int:
+        """The key of a visible library, held until the end. Raises LIBRARY_NOT_FOUND."""
+        key = self.library_key(library)
+        if key is None:
+            raise AtomasError(Reason.LIBRARY_NOT_FOUND, f"There is no library {library!r}.", library=library)
+        return key
+
+    def forget_library(self, library: str) -> None:
+        """To be called when the library stops being visible."""
+        self._library_keys.pop(library, None)
+
+
+def batches(items: Sequence[Item], size: int = KEYS_PER_STATEMENT) -> Iterator[Sequence[Item]]:
+    """The items in order, `size` at a time."""
+    return (items[start : start + size] for start in range(0, len(items), size))
