@@ -1,8 +1,8 @@
 """Every unary call of the API as data: what is sent, where to, and how the answer is decoded."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypedDict, TypeVar
 
 from google.longrunning import operations_proto_pb2 as longrunning
 from google.protobuf import empty_pb2, field_mask_pb2, wrappers_pb2
@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 
 from atomas import codec
 from atomas.errors import InvalidArgumentError
-from atomas.types import Compound, Embedding, Health, Library, Model, Operation, Rejection, SearchPage, Target
+from atomas.types import Compound, Embeddings, Health, Library, Model, Operation, Rejection, SearchPage, Target
 from atomas.v1 import embedding_service_pb2 as embedding
 from atomas.v1 import library_pb2
 from atomas.v1 import library_service_pb2 as library
@@ -49,6 +49,10 @@ class Call(Generic[Result]):
     parse: Callable[[bytes], Any]
     decode: Callable[[Any], Result]
 
+    @staticmethod
+    def serialize(request: Message) -> bytes:
+        return request.SerializeToString()
+
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[Result]):
@@ -69,6 +73,12 @@ class Query:
         request.CopyFrom(self.request)
         request.page_size, request.page_token = page_size, page_token
         return _call(_SEARCH + "SearchCompounds", request, search.SearchCompoundsResponse.FromString, codec.decode_search_page)
+
+
+def check_limit(limit: int) -> int:
+    if limit < 0:
+        raise InvalidArgumentError(f"A limit of {limit} makes no sense: use 0 or more.", reason="INVALID_ARGUMENT")
+    return limit
 
 
 def library_name(name: "str | Library") -> str:
@@ -169,27 +179,43 @@ def list_rejections(operation: "str | Operation", page_token: str) -> Call[Page[
     )
 
 
-def search_compounds(
-    *,
-    text: str | None,
-    structure: str | None,
-    compound: "str | Compound | None",
-    in_library: "str | Library | None",
-    target: Target | str,
-    filter: str,
-    fields: Sequence[str] | None,
-    ids_only: bool,
-) -> Query:
-    """A search by exactly one of text, structure and compound."""
-    if sum(query is not None for query in (text, structure, compound)) != 1:
-        raise InvalidArgumentError("Search by exactly one of text, structure (or smiles) and compound.", reason="EMPTY_QUERY")
+class SearchOptions(TypedDict, total=False):
+    """What a search may be told beside its text."""
+
+    # SMILES to search by, instead of a text.
+    smiles: str
+    # SMILES, InChI or molblock to search by.
+    structure: str
+    # A stored compound to search by: Compound, resource name, or `library/INCHIKEY`.
+    compound: str | Compound
+    # Id, resource name or Library; all libraries when left out.
+    library: str | Library | None
+    # Compare with molecules, with texts, or with both.
+    target: Target | str
+    # Conditions, such as `molecular_weight < 500 AND metadata.source = "ChEBI"`.
+    filter: str
+    # Fields of Compound to fetch, such as ["name", "smiles"]; all when left out.
+    fields: Sequence[str]
+    # Fetch resource names alone.
+    ids_only: bool
+
+
+def search_compounds(text: str | None, options: SearchOptions) -> Query:
+    """A search by exactly one of text, smiles, structure and compound."""
+    structure, compound = options.get("smiles", options.get("structure")), options.get("compound")
+    queries = (text, options.get("smiles"), options.get("structure"), compound)
+    if sum(query is not None for query in queries) != 1:
+        raise InvalidArgumentError("Search by exactly one of text, smiles, structure and compound.", reason="EMPTY_QUERY")
+    in_library, target, fields = options.get("library"), options.get("target", Target.BOTH), options.get("fields")
     try:
         wanted = Target(target)
     except ValueError:
         known = ", ".join(Target)
         raise InvalidArgumentError(f"{target!r} is no target: use one of {known}.", reason="INVALID_ARGUMENT") from None
     request = search.SearchCompoundsRequest(
-        parent=library_name(in_library if in_library is not None else "-"), target=_TARGETS[wanted], filter=filter
+        parent=library_name(in_library if in_library is not None else "-"),
+        target=_TARGETS[wanted],
+        filter=_sendable(options.get("filter", "")),
     )
     if text is not None:
         request.text = _sendable(text)
@@ -197,21 +223,32 @@ def search_compounds(
         request.structure = _sendable(structure)
     elif compound is not None:
         request.compound = compound_name(compound, in_library)
-    if ids_only:
+    if options.get("ids_only"):
         request.read_mask.paths.append("name")
     elif fields is not None:
         request.read_mask.paths.extend(_contract_fields(fields))
     return Query(request)
 
 
-def embed_texts(texts: Sequence[str]) -> Call[tuple[tuple[Embedding, ...], str]]:
+def embed_texts(texts: Sequence[str]) -> Call[Embeddings]:
     request = embedding.EmbedTextsRequest(texts=[_sendable(text) for text in texts])
     return _call(_EMBEDDING + "EmbedTexts", request, embedding.EmbedTextsResponse.FromString, codec.decode_embeddings)
 
 
-def embed_structures(structures: Sequence[str]) -> Call[tuple[tuple[Embedding, ...], str]]:
+def embed_structures(structures: Sequence[str]) -> Call[Embeddings]:
     request = embedding.EmbedStructuresRequest(structures=[_sendable(structure) for structure in structures])
     return _call(_EMBEDDING + "EmbedStructures", request, embedding.EmbedStructuresResponse.FromString, codec.decode_embeddings)
+
+
+def embed_batches(items: Sequence[str]) -> Iterator[Sequence[str]]:
+    if isinstance(items, str):
+        raise InvalidArgumentError("Give a list of texts or structures, not one string.", reason="INVALID_ARGUMENT")
+    return (items[start : start + EMBED_BATCH] for start in range(0, len(items), EMBED_BATCH))
+
+
+def joined(answers: Sequence[Embeddings]) -> Embeddings:
+    """The answers for successive batches as one."""
+    return Embeddings(tuple(embedding for answer in answers for embedding in answer), answers[0].model if answers else "")
 
 
 def get_model(name: "str | Model") -> Call[Model]:

@@ -13,6 +13,7 @@ from atomas.types import (
     Compound,
     Descriptors,
     Embedding,
+    Embeddings,
     Hit,
     ImportCounts,
     JsonValue,
@@ -69,8 +70,8 @@ def decode_search_page(message: search_service_pb2.SearchCompoundsResponse) -> S
 
 def decode_embeddings(
     message: embedding_service_pb2.EmbedTextsResponse | embedding_service_pb2.EmbedStructuresResponse,
-) -> tuple[tuple[Embedding, ...], str]:
-    return tuple(_embedding(embedding) for embedding in message.embeddings), message.model
+) -> Embeddings:
+    return Embeddings(embeddings=tuple(_embedding(embedding) for embedding in message.embeddings), model=message.model)
 
 
 def decode_model(message: model_service_pb2.Model) -> Model:

@@ -148,6 +148,10 @@ def from_rpc_error(error: grpc.RpcError, address: str) -> AtomasError:
         details = {"cause": text}
     elif not reason and code is grpc.StatusCode.DEADLINE_EXCEEDED:
         message = f"The service at {address} did not answer in time; give the call a longer timeout, or try again."
+    elif not reason and code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in text:
+        # gRPC's own limit, refused before the service saw it: coming back later would not help.
+        kind, reason = InvalidArgumentError, "MESSAGE_TOO_LARGE"
+        message = f"A message is too large ({text}): ask for less at once."
     else:
         message = text or f"The service at {address} answered {code.name} without a word."
     translated = kind(message, reason=reason or code.name, details=details, request_id=request_id)

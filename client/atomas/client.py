@@ -1,0 +1,253 @@
+"""The blocking client."""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self, TypeVar, Unpack, cast
+
+import grpc
+
+from atomas import calls, importing, streams
+from atomas.calls import Call, Page, SearchOptions
+from atomas.channel import channel_options, overload_delay_seconds, resolve_address
+from atomas.errors import AtomasError, UnavailableError, from_rpc_error
+from atomas.importing import ImportSession, RowLike
+from atomas.readers import Format, Source
+from atomas.types import (
+    Compound,
+    Embeddings,
+    Health,
+    Hit,
+    ImportProgress,
+    ImportReport,
+    Library,
+    Model,
+    Operation,
+    Rejection,
+    SearchPage,
+    SearchResult,
+)
+from atomas.waiting import OperationWatch, checked, report
+
+Result = TypeVar("Result")
+
+
+class Client:
+    """Calls an Atomas service and waits for each answer. Thread-safe; use it as a context manager or close it.
+
+    `address` is `host:port` (ATOMAS_ADDRESS, else 127.0.0.1:50051). `timeout_seconds` is the deadline of each call with its
+    retries; imports and `wait` go on as long as there is progress. Every method raises subclasses of AtomasError only.
+    """
+
+    def __init__(self, address: str | None = None, *, timeout_seconds: float = 30.0) -> None:
+        self.address = resolve_address(address)
+        self.timeout_seconds = timeout_seconds
+        self._channel = grpc.insecure_channel(self.address, options=channel_options(self.address))
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection; calls that are under way fail."""
+        self._closed = True
+        self._channel.close()
+
+    # Libraries
+
+    def create_library(self, library_id: str, *, name: str = "", description: str = "") -> Library:
+        """Make an empty library; ids hold lower-case letters, digits and hyphens. Raises AlreadyExistsError."""
+        return self._run(calls.create_library(library_id, name, description))
+
+    def get_library(self, library: str | Library) -> Library:
+        """The library with this id or resource name. Raises NotFoundError."""
+        return self._run(calls.get_library(library))
+
+    def libraries(self) -> Iterator[Library]:
+        """Every library, by id."""
+        return self._pages(calls.list_libraries)
+
+    def update_library(self, library: str | Library, *, name: str | None = None, description: str | None = None) -> Library:
+        """Change what is not None."""
+        return self._run(calls.update_library(library, name, description))
+
+    def delete_library(self, library: str | Library, *, force: bool = False) -> None:
+        """Delete a library; one that holds compounds only with `force`, else FailedPreconditionError."""
+        self._run(calls.delete_library(library, force))
+
+    # Compounds
+
+    def get_compound(self, compound: str | Compound, library: str | Library | None = None) -> Compound:
+        """A compound by resource name, `library/INCHIKEY`, or InChIKey and library. Raises NotFoundError."""
+        return self._run(calls.get_compound(compound, library))
+
+    def compounds(self, library: str | Library) -> Iterator[Compound]:
+        """Every compound of a library, in a stable order."""
+        return self._pages(lambda token: calls.list_compounds(library, token))
+
+    def delete_compound(self, compound: str | Compound, library: str | Library | None = None) -> None:
+        """Delete a compound, named as in `get_compound`."""
+        self._run(calls.delete_compound(compound, library))
+
+    # Search
+
+    def search(self, text: str | None = None, *, limit: int = 10, **options: Unpack[SearchOptions]) -> SearchResult:
+        """The `limit` best compounds for a text, or for `smiles`, `structure` or `compound`; see SearchOptions for the rest."""
+        hits: list[Hit] = []
+        model = ""
+        query = calls.search_compounds(text, options)
+        for page in self._search_pages(query, min(calls.check_limit(limit), calls.MAX_PAGE_SIZE)) if limit else ():
+            hits.extend(page.hits)
+            model = page.model
+            if len(hits) >= limit:
+                break
+        return SearchResult(tuple(hits[:limit]), model)
+
+    def search_pages(
+        self, text: str | None = None, *, page_size: int = 100, page_token: str = "", **options: Unpack[SearchOptions]
+    ) -> Iterator[SearchPage]:
+        """As `search`, page by page for as long as the caller goes on; `page_token` of a former page goes on after it."""
+        return self._search_pages(calls.search_compounds(text, options), page_size, page_token)
+
+    # Vectors and models
+
+    def embed_texts(self, texts: Sequence[str]) -> Embeddings:
+        """Unit vectors of texts, in order, in the space that structures share; an item that cannot be embedded says why."""
+        return self._embed(calls.embed_texts, texts)
+
+    def embed_structures(self, structures: Sequence[str]) -> Embeddings:
+        """Unit vectors of SMILES, InChIs or molblocks; any spelling of a molecule gives the same."""
+        return self._embed(calls.embed_structures, structures)
+
+    def models(self) -> Iterator[Model]:
+        return self._pages(calls.list_models)
+
+    def model(self, name: str | Model = "-") -> Model:
+        """The named model; by default the one that answers searches."""
+        return self._run(calls.get_model(name))
+
+    # Operations
+
+    def operations(self) -> Iterator[Operation]:
+        """Every operation, newest first."""
+        return self._pages(calls.list_operations)
+
+    def operation(self, name: str | Operation) -> Operation:
+        """The operation as it stands now."""
+        return self._run(calls.get_operation(name))
+
+    def wait(
+        self, operation: str | Operation, *, timeout_seconds: float | None = None, on_progress: Callable[[Operation], None] | None = None
+    ) -> Operation:
+        """Returns when the operation is done, and rides out restarts of the service.
+
+        Raises OperationFailedError when it failed, DeadlineExceededError when `timeout_seconds` are over; a cancelled one is returned.
+        """
+        watch = OperationWatch(timeout_seconds)
+        while True:
+            try:
+                current = self.operation(operation)
+            except AtomasError as error:
+                delay_seconds = watch.missed(error, calls.operation_name(operation))
+            else:
+                if on_progress:
+                    on_progress(current)
+                if current.done:
+                    return checked(current)
+                delay_seconds = watch.seen(current)
+            time.sleep(delay_seconds)
+
+    def cancel(self, operation: str | Operation) -> None:
+        """Ask an operation to stop; what it has done stays."""
+        self._run(calls.cancel_operation(operation))
+
+    def rejections(self, operation: str | Operation) -> Iterator[Rejection]:
+        """Rows that an import rejected, in source order."""
+        return self._pages(lambda token: calls.list_rejections(operation, token))
+
+    # Import
+
+    def import_compounds(
+        self,
+        rows: Iterable[RowLike] | str | os.PathLike[str],
+        library: str | Library,
+        *,
+        format: Format | str = Format.AUTO,
+        create_library: bool = True,
+        wait: bool = True,
+        source: str = "",
+        request_id: str | None = None,
+        on_progress: Callable[[ImportProgress], None] | None = None,
+    ) -> ImportReport:
+        """Import a file (a path: str or PathLike), or rows: Row values, mappings such as JSON Lines hold, or SMILES strings.
+
+        Rows are acknowledged once they are durable; a broken connection is opened anew and goes on from there. With `wait`
+        returns when every row has its verdict and can be searched, without it when every row is acknowledged.
+        `source` names the rows for people; `request_id`, a UUID, makes a second call go on with the first one's import.
+        Raises ReaderError for a file that cannot be read; rows before the fault stay imported.
+        """
+        with ExitStack() as stack:
+            file = stack.enter_context(Source(rows, format)) if isinstance(rows, str | os.PathLike) else None
+            stream = file if file is not None else cast(Iterable[RowLike], rows)
+            session = ImportSession(
+                calls.library_name(library),
+                source=source or (file.name if file else ""),
+                create_library=create_library,
+                request_id=request_id,
+            )
+            notify = importing.Notifier(session, file, on_progress)
+            self._check_open()
+            with importing.damage_told(session):
+                streams.send_rows(self._channel, self.address, session, importing.batches(stream), notify.sending)
+        if not wait:
+            return report(self.operation(session.operation), session.rows)
+        return report(self.wait(session.operation, on_progress=notify.processing), session.rows)
+
+    # The service
+
+    def health(self, service: str = "") -> Health:
+        """Whether the whole service, or the named gRPC service, takes calls. Raises UnavailableError when it cannot be reached."""
+        return self._run(calls.check_health(service))
+
+    def _run(self, call: Call[Result]) -> Result:
+        deadline = time.monotonic() + self.timeout_seconds
+        attempt = 0
+        while True:
+            self._check_open()
+            attempt += 1
+            invoke = self._channel.unary_unary(call.path, request_serializer=call.serialize, response_deserializer=call.parse)
+            try:
+                return call.decode(invoke(call.request, timeout=max(0.0, deadline - time.monotonic())))
+            except grpc.RpcError as failure:
+                error = from_rpc_error(failure, self.address)
+            delay_seconds = overload_delay_seconds(error, attempt, deadline - time.monotonic())
+            if delay_seconds is None:
+                raise error
+            time.sleep(delay_seconds)
+
+    def _pages(self, list_page: Callable[[str], Call[Page[Result]]]) -> Iterator[Result]:
+        token = ""
+        while True:
+            page = self._run(list_page(token))
+            yield from page.items
+            if not (token := page.next_page_token):
+                return
+
+    def _search_pages(self, query: calls.Query, page_size: int, token: str = "") -> Iterator[SearchPage]:
+        while True:
+            page = self._run(query.page(page_size, token))
+            yield page
+            if not (token := page.next_page_token):
+                return
+
+    def _embed(self, call: Callable[[Sequence[str]], Call[Embeddings]], items: Sequence[str]) -> Embeddings:
+        return calls.joined([self._run(call(batch)) for batch in calls.embed_batches(items)])
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UnavailableError("This client was closed; make a new one.", reason="CLIENT_CLOSED")
