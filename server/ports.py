@@ -40,6 +40,10 @@ class Encoder(Protocol):
         """Length of a text as the model counts it, to compare with `model.max_tokens`."""
         ...
 
+    def molecule_tokens(self, smiles: str) -> int:
+        """As `text_tokens`, of a molecule."""
+        ...
+
 
 class Chemistry(Protocol):
     """The chemistry door behind a guard: a molecule that hangs or crashes RDKit is a rejection, never an outage."""

@@ -16,7 +16,7 @@ from server.jobs import Job
 class FakeEncoder:
     """Bags of words and of SMILES letters, hashed: equal inputs are equal vectors, similar ones are near."""
 
-    def __init__(self, version: str = "fake", dimension: int = 64, max_tokens: int = 64) -> None:
+    def __init__(self, version: str = "fake", dimension: int = 64, max_tokens: int = 1_000) -> None:
         self.model = ModelVersion(version, dimension, STANDARD_VERSION, max_tokens)
         self.calls = 0
 
@@ -30,6 +30,9 @@ class FakeEncoder:
 
     def text_tokens(self, text: str) -> int:
         return len(text.split())
+
+    def molecule_tokens(self, smiles: str) -> int:
+        return len(smiles)
 
     def _vectors(self, bags: Sequence[Sequence[str]]) -> NDArray[np.float32]:
         self.calls += 1

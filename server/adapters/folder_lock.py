@@ -17,7 +17,8 @@ class FolderLock:
             self._file = (folder / "lock").open("a+")
         except OSError as error:
             raise AtomasError(
-                Reason.DATA_DIR_IN_USE, f"The data folder {folder} cannot be used: {error.strerror}. Set ATOMAS_DATA_DIR to a folder you may write."
+                Reason.DATA_DIR_IN_USE,
+                f"The data folder {folder} cannot be used: {error.strerror}. Set ATOMAS_DATA_DIR to a folder you may write.",
             ) from None
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)

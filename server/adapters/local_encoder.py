@@ -39,6 +39,9 @@ class LocalEncoder:
     def text_tokens(self, text: str) -> int:
         return self._encoder.text_tokens(text)
 
+    def molecule_tokens(self, smiles: str) -> int:
+        return self._encoder.molecule_tokens(smiles)
+
     def close(self) -> None:
         """Returns when the model's thread has ended."""
         self._batcher.close()

@@ -11,7 +11,7 @@ from server.domain.errors import AtomasError, Reason
 from server.domain.libraries import Library, check_library_id
 from server.domain.operations import ChunkState, ImportRow, Operation, Rejection, State
 from server.jobs import EmbedCompounds, ReadChunk
-from server.ports import Ports
+from server.ports import Encoder, Ports
 
 MAX_ROWS_PER_CHUNK = 2_000
 
@@ -141,11 +141,17 @@ class _Refusal:
 def _standardise(rows: Sequence[ImportRow], ports: Ports) -> list[Molecule | _Refusal]:
     written = [molecules.Structure(row.kind, row.structure) for row in rows if row.kind != "unreadable"]
     results = iter(ports.chemistry.standardise_many(written))
-    return [_Refusal(Reason.UNREADABLE, row.structure) if row.kind == "unreadable" else _verdict(next(results)) for row in rows]
+    return [
+        _Refusal(Reason.UNREADABLE, row.structure) if row.kind == "unreadable" else _verdict(next(results), ports.encoder) for row in rows
+    ]
 
 
-def _verdict(result: Molecule | MoleculeError) -> Molecule | _Refusal:
-    return _Refusal(result.reason, result.message) if isinstance(result, MoleculeError) else result
+def _verdict(result: Molecule | MoleculeError, encoder: Encoder) -> Molecule | _Refusal:
+    if isinstance(result, MoleculeError):
+        return _Refusal(result.reason, result.message)
+    if (tokens := encoder.molecule_tokens(result.smiles)) > encoder.model.max_tokens:
+        return _Refusal(Reason.TOO_LARGE, f"The molecule has {tokens} tokens; the model reads at most {encoder.model.max_tokens}.")
+    return result
 
 
 def _judge(

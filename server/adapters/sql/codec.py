@@ -13,6 +13,9 @@ from server.domain.operations import Counts, ImportRow, Operation, Rejection, St
 # Rows of any query of these repositories; columns are named where they are selected.
 AnyRow = Row[Any]
 
+# One for all: `json.dumps` with options would build an encoder for each value.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
 
 def compound_columns(compound: Compound) -> dict[str, object]:
     """The columns of `compounds` that hold what the compound says; keys and times are the repository's."""
@@ -134,7 +137,7 @@ def _import_row_from(said: list[Any]) -> ImportRow:
 
 
 def _dumps(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _ENCODER.encode(value)
 
 
 def _pack(value: object) -> bytes:

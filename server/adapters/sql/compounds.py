@@ -69,18 +69,18 @@ class SqlCompounds:
         session = self._session
         key = session.require_library(library)
         chosen = (compounds.c.library_key == key) & (compounds.c.inchikey == inchikey) & _VISIBLE
-        if not session.connection.execute(update(compounds).where(chosen).values(delete_time=session.now)).rowcount:
+        if not session.write(update(compounds).where(chosen).values(delete_time=session.now)).rowcount:
             raise _not_found(library, inchikey)
         self._held.discard((key, inchikey))
         self._count(key, -1)
 
     def remove_deleted(self, library: str, inchikeys: Sequence[str]) -> None:
-        connection = self._session.connection
-        key = self._session.library_key(library)
+        session = self._session
+        key = session.library_key(library)
         for batch in batches(sorted(set(inchikeys))) if key is not None else ():
             chosen = (compounds.c.library_key == key) & compounds.c.inchikey.in_(batch)
-            connection.execute(delete(index_entries).where(index_entries.c.compound_key.in_(select(compounds.c.key).where(chosen))))
-            connection.execute(delete(compounds).where(chosen, ~_VISIBLE))
+            session.write(delete(index_entries).where(index_entries.c.compound_key.in_(select(compounds.c.key).where(chosen))))
+            session.write(delete(compounds).where(chosen, ~_VISIBLE))
 
     def deleted(self, limit: int) -> list[tuple[str, str]]:
         query = select(libraries.c.id, compounds.c.inchikey).join(libraries).where(~_VISIBLE, libraries.c.delete_time.is_(None))
@@ -101,9 +101,7 @@ class SqlCompounds:
         if entries:
             statement = session.insert(index_entries)
             replaced = {"revision": statement.excluded.revision}
-            session.connection.execute(
-                statement.on_conflict_do_update(index_elements=["compound_key", "model_key"], set_=replaced), entries
-            )
+            session.write(statement.on_conflict_do_update(index_elements=["compound_key", "model_key"], set_=replaced), entries)
 
     def unindexed(self, model_version: str, limit: int, after: tuple[str, str] | None = None) -> list[tuple[str, str]]:
         connection = self._session.connection
@@ -134,7 +132,7 @@ class SqlCompounds:
             # What identifies a row never changes, nor does its birth.
             row["of_library"], row["of_inchikey"] = row.pop("library_key"), row.pop("inchikey")
             del row["create_time"]
-        self._session.connection.execute(statement, rows)
+        self._session.write(statement, rows)
 
     def _insert(self, library_key: int, new: Sequence[Compound]) -> None:
         if not new:
@@ -147,7 +145,7 @@ class SqlCompounds:
         revived["revision"] = compounds.c.revision + statement.excluded.revision
         statement = statement.on_conflict_do_update(index_elements=["library_key", "inchikey"], set_=revived, where=~_VISIBLE)
         rows = self._rows(library_key, new)
-        written = len(self._session.connection.execute(statement.returning(compounds.c.key), rows).all())
+        written = len(self._session.write(statement.returning(compounds.c.key), rows).all())
         if written < len(rows):
             raise conflict()
         self._count(library_key, written)
@@ -158,7 +156,7 @@ class SqlCompounds:
         return [{**compound_columns(value), **stamps, "create_time": value.create_time or now} for value in values]
 
     def _count(self, library_key: int, change: int) -> None:
-        self._session.connection.execute(
+        self._session.write(
             update(libraries).where(libraries.c.key == library_key).values(compound_count=libraries.c.compound_count + change)
         )
 
@@ -167,7 +165,7 @@ class SqlCompounds:
         query = select(model_versions.c.key).where(model_versions.c.version == version)
         key: int | None = session.connection.scalar(query)
         if key is None:
-            session.connection.execute(session.insert(model_versions).values(version=version).on_conflict_do_nothing())
+            session.write(session.insert(model_versions).values(version=version).on_conflict_do_nothing())
             key = session.connection.scalar(query)
         if key is None:
             raise conflict()

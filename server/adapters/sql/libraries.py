@@ -30,7 +30,7 @@ class SqlLibraries:
             update_time=library.update_time or session.now,
         )
         # A refusal that leaves the transaction usable; on PostgreSQL a violated constraint would not.
-        key = session.connection.scalar(statement.on_conflict_do_nothing(index_elements=["id"]).returning(libraries.c.key))
+        key = session.write(statement.on_conflict_do_nothing(index_elements=["id"]).returning(libraries.c.key)).scalar()
         if key is None:
             deleted = session.connection.scalar(select(libraries.c.delete_time).where(libraries.c.id == library.id)) is not None
             message = "is still being deleted: try again shortly" if deleted else "exists already: use it or choose another id"
@@ -50,7 +50,7 @@ class SqlLibraries:
     def update(self, library: Library) -> Library:
         key = self._session.require_library(library.id)
         changes = {"display_name": library.display_name, "description": library.description, "update_time": self._session.now}
-        self._session.connection.execute(update(libraries).where(libraries.c.key == key).values(**changes))
+        self._session.write(update(libraries).where(libraries.c.key == key).values(**changes))
         return self.get(library.id)
 
     def add_fields(self, library_id: str, fields: Mapping[str, frozenset[str]]) -> None:
@@ -58,6 +58,7 @@ class SqlLibraries:
 
     def mark_deleted(self, library_id: str) -> None:
         session = self._session
+        session.require_writing()
         mine = select(libraries.c.key).where(libraries.c.id == library_id, _VISIBLE)
         running = select(operations.c.key).where(operations.c.library_key.in_(mine), operations.c.end_time.is_(None))
         # Operations first, as imports lock them, then the library: the other way round both would wait for each other.
@@ -65,11 +66,11 @@ class SqlLibraries:
         key = session.connection.scalar(mine.with_for_update())
         if key is None:
             raise AtomasError(Reason.LIBRARY_NOT_FOUND, f"There is no library {library_id!r}.", library=library_id)
-        session.connection.execute(update(libraries).where(libraries.c.key == key).values(delete_time=session.now))
+        session.write(update(libraries).where(libraries.c.key == key).values(delete_time=session.now))
         cancelled = {"state": State.CANCELLED.value, "update_time": session.now, "end_time": session.now}
         unfinished = (operations.c.library_key == key) & operations.c.end_time.is_(None)
         # Their chunks go with the library.
-        session.connection.execute(update(operations).where(unfinished).values(**cancelled))
+        session.write(update(operations).where(unfinished).values(**cancelled))
         session.forget_library(library_id)
 
     def purgeable(self) -> list[str]:
@@ -77,8 +78,8 @@ class SqlLibraries:
         return list(self._session.connection.scalars(query))
 
     def purge(self, library_id: str, limit: int) -> bool:
-        connection = self._session.connection
-        key = connection.scalar(select(libraries.c.key).where(libraries.c.id == library_id, libraries.c.delete_time.is_not(None)))
+        session = self._session
+        key = session.connection.scalar(select(libraries.c.key).where(libraries.c.id == library_id, libraries.c.delete_time.is_not(None)))
         if key is None:
             return True
         owned = select(operations.c.key).where(operations.c.library_key == key)
@@ -93,7 +94,7 @@ class SqlLibraries:
             (libraries, select(libraries.c.key).where(libraries.c.key == key)),
         )
         for table, doomed in steps:
-            removed = connection.execute(delete(table).where(tuple_(*table.primary_key).in_(doomed.limit(limit)))).rowcount
+            removed = session.write(delete(table).where(tuple_(*table.primary_key).in_(doomed.limit(limit)))).rowcount
             limit -= removed
             if limit <= 0:
                 return False
@@ -105,7 +106,7 @@ class SqlLibraries:
         if rows:
             statement = self._session.insert(library_fields).on_conflict_do_nothing()
             values = [{"library_key": key, "name": name, "kind": kind} for name, kind in rows]
-            self._session.connection.execute(statement, values)
+            self._session.write(statement, values)
 
     def _read(self, query: Select[tuple[object, ...]]) -> list[Library]:
         rows = self._session.connection.execute(query).all()

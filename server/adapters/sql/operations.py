@@ -33,7 +33,7 @@ class SqlOperations:
             update_time=operation.update_time or session.now,
             end_time=session.now if operation.state.final else None,
         )
-        session.connection.execute(statement.on_conflict_do_nothing(index_elements=["library_key", "request_id"]))
+        session.write(statement.on_conflict_do_nothing(index_elements=["library_key", "request_id"]))
         return self._one(operations.c.library_key == key, operations.c.request_id == operation.request_id)
 
     def get(self, operation_id: str) -> Operation:
@@ -77,7 +77,7 @@ class SqlOperations:
         ).scalar_one()
         number = int(chunks) - 1
         chunk = {"operation_key": key, "number": number, "row_count": len(rows), "rows": codec.pack_rows(rows)}
-        connection.execute(self._session.insert(import_chunks).values(state=ChunkState.ACCEPTED.value, pending=True, **chunk))
+        self._session.write(self._session.insert(import_chunks).values(state=ChunkState.ACCEPTED.value, pending=True, **chunk))
         return number
 
     def chunk(self, operation_id: str, number: int, for_update: bool = False) -> Chunk:
@@ -117,13 +117,13 @@ class SqlOperations:
             self._add(key, {"indexed_chunks": 1, "indexed": found, "shortened_texts": shortened_texts})
 
     def set_state(self, operation_id: str, state: State, error: tuple[str, str] | None = None) -> None:
-        connection, now = self._session.connection, self._session.now
+        now = self._session.now
         key = self._key(operation_id)
         values = {"state": state.value, "error": codec.error_text(error), "update_time": now, "end_time": now if state.final else None}
-        connection.execute(update(operations).where(operations.c.key == key).values(**values))
+        self._session.write(update(operations).where(operations.c.key == key).values(**values))
         if state.final:
             unfinished = (import_chunks.c.operation_key == key) & import_chunks.c.pending
-            connection.execute(update(import_chunks).where(unfinished).values(pending=False, rows=None, changed=None))
+            self._session.write(update(import_chunks).where(unfinished).values(pending=False, rows=None, changed=None))
 
     def unfinished_chunks(self, limit: int) -> list[tuple[str, int, Literal["ACCEPTED", "READ"]]]:
         query = (
@@ -160,26 +160,25 @@ class SqlOperations:
         chosen = (import_chunks.c.operation_key == key, import_chunks.c.number == number, import_chunks.c.state == expected.value)
         verdicts = (import_chunks.c.created, import_chunks.c.updated, import_chunks.c.duplicate)
         statement = update(import_chunks).where(*chosen).values(**values).returning(*verdicts)
-        return self._session.connection.execute(statement).one_or_none()
+        return self._session.write(statement).one_or_none()
 
     def _add(self, key: int, counts: dict[str, int]) -> None:
         changes = {name: operations.c[name] + count for name, count in counts.items()}
-        self._session.connection.execute(update(operations).where(operations.c.key == key).values(**changes, update_time=self._session.now))
+        self._session.write(update(operations).where(operations.c.key == key).values(**changes, update_time=self._session.now))
 
     def _reject(self, key: int, rejected: Sequence[Rejection]) -> None:
         if not rejected:
             return
-        connection = self._session.connection
         rows = [
             {"operation_key": key, "position": item.position, "reason": str(item.reason), "said": codec.rejection_text(item)}
             for item in rejected
         ]
-        connection.execute(self._session.insert(rejections), rows)
+        self._session.write(self._session.insert(rejections), rows)
         for reason in sorted({str(item.reason) for item in rejected}):
             count = sum(1 for item in rejected if item.reason == reason)
             statement = self._session.insert(rejection_counts).values(operation_key=key, reason=reason, row_count=count)
             more = {"row_count": rejection_counts.c.row_count + statement.excluded.row_count}
-            connection.execute(statement.on_conflict_do_update(index_elements=["operation_key", "reason"], set_=more))
+            self._session.write(statement.on_conflict_do_update(index_elements=["operation_key", "reason"], set_=more))
 
     def _one(self, *conditions: ColumnElement[bool]) -> Operation:
         found = self._read(select(operations, libraries.c.id.label("library")).join(libraries).where(*conditions))

@@ -1,10 +1,10 @@
 """What the repositories of one transaction share."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Connection, CursorResult, Table, UpdateBase, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from server.adapters.sql.tables import libraries
@@ -34,6 +34,12 @@ class Session:
         """Raises RuntimeError in a snapshot: SQLite would let a lock pass there that PostgreSQL refuses."""
         if not self._writes:
             raise RuntimeError("reading() is for reading: open a transaction() to lock or to write.")
+
+    def write(self, statement: UpdateBase, rows: Sequence[Mapping[str, object]] | None = None) -> CursorResult[Any]:
+        """Runs an INSERT, UPDATE or DELETE, once for each of `rows` where they are given."""
+        self.require_writing()
+        # None is not an empty list: to SQLAlchemy that would be one row of defaults.
+        return self.connection.execute(statement) if rows is None else self.connection.execute(statement, rows)
 
     def library_key(self, library: str) -> int | None:
         """The key of a visible library; in a transaction that writes it also cannot be deleted until the end."""

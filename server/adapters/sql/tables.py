@@ -40,8 +40,10 @@ class PlainText(TypeDecorator[str]):
         return dialect.type_descriptor(String(collation="C") if dialect.name == "postgresql" else String())
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        if value is None or (value.isascii() and "\0" not in value):
+            return value
         # PostgreSQL stores no NUL, nobody stores half a surrogate pair: one odd name must not stop an import for good.
-        return None if value is None else value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+        return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
 class UtcTime(TypeDecorator[datetime]):

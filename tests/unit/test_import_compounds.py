@@ -1,0 +1,184 @@
+"""Import: every row ends with a verdict, nothing acknowledged is lost, nothing happens twice."""
+
+import uuid
+
+import pytest
+
+from server.domain.compounds import point_id
+from server.domain.errors import AtomasError, Reason
+from server.domain.operations import State
+from server.usecases.import_compounds import accept_rows, finish_import, start_import
+from server.usecases.manage_libraries import get_compound, get_library
+from server.usecases.track_operations import cancel_operation, get_operation, list_rejections, sweep
+from tests.builders import import_rows, row
+from tests.unit.conftest import World
+
+ETHANOL = "LFQSCWFLJHTTHZ-UHFFFAOYSA-N"
+ROWS = [
+    row(1, "CCO", "A:1", "ethanol", "a primary alcohol"),
+    row(2, "not a smiles"),
+    row(3, "OCC", "A:2", "alcohol"),
+    row(4, "", "A:3"),
+    row(5, "line 5 is no JSON", kind="unreadable"),
+    row(6, "c1ccccc1", "A:4", "benzene", year=1825, source="x", tags=["solvent", "aromatic"]),
+    row(7, "OCC", "A:2", "alcohol"),
+]
+
+
+def test_every_row_ends_with_a_verdict(world: World) -> None:
+    operation = import_rows(world.ports, ROWS)
+    assert operation.state is State.PROCESSING
+    world.work()
+    done = get_operation(operation.id, world.ports)
+    assert done.state is State.SUCCEEDED
+    counts = done.counts
+    assert (counts.received, counts.created, counts.updated, counts.duplicate, counts.rejected) == (7, 2, 1, 1, 3)
+    assert dict(counts.rejected_by_reason) == {"INVALID_SMILES": 1, "EMPTY": 1, "UNREADABLE": 1}
+    assert [r.position for r in list_rejections(operation.id, 0, 10, world.ports)] == [2, 4, 5]
+    assert [r.position for r in list_rejections(operation.id, 2, 1, world.ports)] == [4]
+
+
+def test_spellings_of_one_molecule_become_one_compound_that_keeps_both_records(world: World) -> None:
+    import_rows(world.ports, ROWS)
+    world.work()
+    compound = get_compound("lib", ETHANOL, world.ports)
+    assert (compound.display_name, compound.synonyms, compound.source_ids) == ("ethanol", ("alcohol",), ("A:1", "A:2"))
+    assert get_library("lib", world.ports).compound_count == 2
+    assert world.index.count() == 2
+
+
+def test_importing_again_changes_nothing_and_says_so(world: World) -> None:
+    import_rows(world.ports, ROWS)
+    world.work()
+    before, calls = get_compound("lib", ETHANOL, world.ports), world.encoder.calls
+    again = import_rows(world.ports, ROWS)
+    world.work()
+    counts = get_operation(again.id, world.ports).counts
+    assert (counts.created, counts.updated, counts.duplicate) == (0, 0, 4)
+    assert get_compound("lib", ETHANOL, world.ports) == before
+    assert world.encoder.calls == calls
+
+
+def test_a_changed_record_updates_the_compound_and_its_point(world: World) -> None:
+    import_rows(world.ports, [row(1, "CCO", "A:1", "ethanol")])
+    world.work()
+    operation = import_rows(world.ports, [row(1, "CCO", "A:1", "ethyl alcohol")])
+    world.work()
+    assert get_operation(operation.id, world.ports).counts.updated == 1
+    assert get_compound("lib", ETHANOL, world.ports).display_name == "ethyl alcohol"
+    assert world.index.ids("lib").__next__() == point_id("lib", ETHANOL)
+
+
+def test_jobs_that_were_lost_are_found_by_the_sweep(world: World) -> None:
+    operation = import_rows(world.ports, ROWS)
+    world.queue.lose_all()
+    assert sweep(world.ports) > 0
+    world.work()
+    assert get_operation(operation.id, world.ports).state is State.SUCCEEDED
+    assert sweep(world.ports) == 0
+
+
+def test_a_job_done_twice_counts_once(world: World) -> None:
+    operation = import_rows(world.ports, ROWS)
+    world.queue.jobs = [job for job in world.queue.jobs for _ in range(2)]
+    world.work()
+    assert get_operation(operation.id, world.ports).counts.created == 2
+
+
+def test_a_stream_that_broke_goes_on_from_the_acknowledged_row(world: World) -> None:
+    request = str(uuid.uuid4())
+    first = start_import("lib", request, "file", True, world.ports)
+    assert accept_rows(first.id, 0, ROWS[:3], world.ports) == 3
+    resumed = start_import("lib", request, "file", True, world.ports)
+    assert (resumed.id, resumed.counts.received) == (first.id, 3)
+    assert accept_rows(resumed.id, 2, ROWS[2:], world.ports) == 7
+    assert accept_rows(resumed.id, 0, ROWS[:2], world.ports) == 7
+    finish_import(resumed.id, 7, world.ports)
+    world.work()
+    assert get_operation(first.id, world.ports).counts.received == 7
+
+
+def test_a_gap_in_the_rows_is_refused(world: World) -> None:
+    operation = start_import("lib", str(uuid.uuid4()), "", True, world.ports)
+    with pytest.raises(AtomasError) as caught:
+        accept_rows(operation.id, 5, ROWS[:1], world.ports)
+    assert caught.value.reason is Reason.IMPORT_GAP
+    assert caught.value.details["acknowledged_rows"] == "0"
+
+
+def test_finishing_before_all_rows_have_arrived_is_refused(world: World) -> None:
+    operation = start_import("lib", str(uuid.uuid4()), "", True, world.ports)
+    with pytest.raises(AtomasError) as caught:
+        finish_import(operation.id, 1, world.ports)
+    assert caught.value.reason is Reason.IMPORT_INCOMPLETE
+
+
+def test_rows_after_the_end_are_refused(world: World) -> None:
+    operation = import_rows(world.ports, ROWS[:1])
+    with pytest.raises(AtomasError) as caught:
+        accept_rows(operation.id, 1, ROWS[1:2], world.ports)
+    assert caught.value.reason is Reason.IMPORT_CLOSED
+
+
+def test_an_import_without_rows_succeeds_at_once(world: World) -> None:
+    assert import_rows(world.ports, []).state is State.SUCCEEDED
+
+
+def test_a_missing_library_is_made_only_when_asked(world: World) -> None:
+    with pytest.raises(AtomasError) as caught:
+        start_import("lib", str(uuid.uuid4()), "", False, world.ports)
+    assert caught.value.reason is Reason.LIBRARY_NOT_FOUND
+
+
+@pytest.mark.parametrize("library", ["", "UPPER", "-x", "a/b", "a" * 64])
+def test_a_library_id_that_is_none_is_refused(world: World, library: str) -> None:
+    with pytest.raises(AtomasError) as caught:
+        start_import(library, str(uuid.uuid4()), "", True, world.ports)
+    assert caught.value.reason is Reason.INVALID_NAME
+
+
+def test_a_request_id_must_be_a_uuid(world: World) -> None:
+    with pytest.raises(AtomasError) as caught:
+        start_import("lib", "import 1", "", True, world.ports)
+    assert caught.value.reason is Reason.INVALID_ARGUMENT
+
+
+def test_a_cancelled_import_keeps_what_was_made_and_makes_no_more(world: World) -> None:
+    operation = import_rows(world.ports, ROWS, chunk=1)
+    world.queue.jobs = world.queue.jobs[:1]
+    world.work()
+    assert cancel_operation(operation.id, world.ports).state is State.CANCELLED
+    sweep(world.ports)
+    world.work()
+    done = get_operation(operation.id, world.ports)
+    assert (done.state, done.counts.created) == (State.CANCELLED, 1)
+    assert get_compound("lib", ETHANOL, world.ports).display_name == "ethanol"
+    assert world.index.count() == 1
+
+
+def test_a_full_disk_refuses_rows_and_loses_none(world: World) -> None:
+    operation = start_import("lib", str(uuid.uuid4()), "", True, world.ports)
+    accept_rows(operation.id, 0, ROWS[:2], world.ports)
+    world.storage.full = True
+    with pytest.raises(AtomasError) as caught:
+        accept_rows(operation.id, 2, ROWS[2:], world.ports)
+    assert caught.value.reason is Reason.DISK_FULL
+    world.storage.full = False
+    assert accept_rows(operation.id, 2, ROWS[2:], world.ports) == 7
+    finish_import(operation.id, 7, world.ports)
+    world.work()
+    assert get_operation(operation.id, world.ports).state is State.SUCCEEDED
+
+
+def test_a_molecule_beyond_the_models_length_is_rejected_and_others_pass(world: World) -> None:
+    operation = import_rows(world.ports, [row(1, "C" * 990), row(2, "N" + "CO" * 480 + "[13CH3]" * 30), row(3, "CCO")])
+    world.work()
+    counts = get_operation(operation.id, world.ports).counts
+    assert (counts.created, counts.rejected, dict(counts.rejected_by_reason)) == (2, 1, {"TOO_LARGE": 1})
+
+
+def test_a_text_beyond_the_models_length_is_shortened_and_counted(world: World) -> None:
+    operation = import_rows(world.ports, [row(1, "CCO", "A:1", "ethanol", "word " * 2_000)])
+    world.work()
+    assert get_operation(operation.id, world.ports).counts.shortened_texts == 1
+    assert world.index.count() == 1
