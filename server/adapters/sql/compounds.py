@@ -88,6 +88,7 @@ class SqlCompounds:
 
     def mark_indexed(self, library: str, revisions: Mapping[str, int], model_version: str) -> None:
         session = self._session
+        session.require_writing()
         key = session.library_key(library)
         if key is None or not revisions:
             return

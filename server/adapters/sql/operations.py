@@ -54,30 +54,26 @@ class SqlOperations:
         return self.get(operation_id)
 
     def accept(self, operation_id: str, rows: Sequence[ImportRow]) -> int:
-        connection = self._session.connection
-        key = self._key(operation_id)
+        session = self._session
+        session.require_writing()
+        chosen = operations.c.id == operation_id
+        stored = session.connection.execute(
+            select(operations.c.key, operations.c.last_position).where(chosen).with_for_update(key_share=True)
+        )
+        operation = stored.one_or_none()
+        if operation is None:
+            raise _not_found(operation_id)
+        _require_growing([operation.last_position, *(row.position for row in rows)], operation_id)
         counted = {
             "chunks": operations.c.chunks + 1,
             "received": operations.c.received + len(rows),
-            "last_position": rows[-1].position if rows else operations.c.last_position,
-            "update_time": self._session.now,
+            "last_position": rows[-1].position if rows else operation.last_position,
+            "update_time": session.now,
         }
-        before = connection.execute(
-            select(operations.c.last_position).where(operations.c.key == key).with_for_update(key_share=True)
-        ).scalar_one()
-        for former, position in pairwise([before, *(row.position for row in rows)]):
-            if position <= former:
-                raise AtomasError(
-                    Reason.IMPORT_PROTOCOL,
-                    f"Row position {position} follows position {former}: positions must grow from 1 on through the whole import.",
-                    operation=operation_id,
-                )
-        chunks = connection.execute(
-            update(operations).where(operations.c.key == key).values(**counted).returning(operations.c.chunks)
-        ).scalar_one()
+        chunks = session.write(update(operations).where(chosen).values(**counted).returning(operations.c.chunks)).scalar_one()
         number = int(chunks) - 1
-        chunk = {"operation_key": key, "number": number, "row_count": len(rows), "rows": codec.pack_rows(rows)}
-        self._session.write(self._session.insert(import_chunks).values(state=ChunkState.ACCEPTED.value, pending=True, **chunk))
+        chunk = {"operation_key": operation.key, "number": number, "row_count": len(rows), "rows": codec.pack_rows(rows)}
+        session.write(session.insert(import_chunks).values(state=ChunkState.ACCEPTED.value, pending=True, **chunk))
         return number
 
     def chunk(self, operation_id: str, number: int, for_update: bool = False) -> Chunk:
@@ -197,3 +193,13 @@ class SqlOperations:
 
 def _not_found(operation_id: str) -> AtomasError:
     return AtomasError(Reason.OPERATION_NOT_FOUND, f"There is no operation {operation_id!r}.", operation=operation_id)
+
+
+def _require_growing(positions: Sequence[int], operation_id: str) -> None:
+    for former, position in pairwise(positions):
+        if position <= former:
+            raise AtomasError(
+                Reason.IMPORT_PROTOCOL,
+                f"Row position {position} follows position {former}: positions must grow from 1 on through the whole import.",
+                operation=operation_id,
+            )
