@@ -137,6 +137,7 @@ def from_rpc_error(error: grpc.RpcError, address: str) -> AtomasError:
         info, retry, request = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo(), error_details_pb2.RequestInfo()
         if packed.Unpack(info) and info.domain == _DOMAIN:
             reason, details = info.reason, dict(info.metadata)
+            request_id = details.pop("request_id", request_id)
         elif packed.Unpack(retry):
             retry_after_seconds = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
         elif packed.Unpack(request):
