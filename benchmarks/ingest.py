@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 from atomas import Client
-
 from benchmarks.library import shipped_library
 from benchmarks.query import Served
 from server.bootstrap import service

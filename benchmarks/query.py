@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from atomas import Client
-
 from benchmarks.library import queries, shipped_library
 from server.bootstrap import service
 from server.domain.search import Leg

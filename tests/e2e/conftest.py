@@ -6,8 +6,8 @@ import pathlib
 from collections.abc import Iterator
 
 import pytest
-from atomas import Client
 
+from atomas import Client
 from tests.running import ROOT, RunningServer, running_server
 
 COMPOUNDS = 300

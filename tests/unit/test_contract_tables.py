@@ -4,7 +4,6 @@ import dataclasses
 import pathlib
 
 from atomas.v1 import library_pb2
-
 from encoder.descriptors import Descriptors
 from encoder.structures import Reason as MoleculeReason
 from server.domain.compounds import NUMERIC_DESCRIPTORS, TEXT_DESCRIPTORS

@@ -1,11 +1,11 @@
 """Page tokens: opaque, bound to their request and model."""
 
 import pytest
-from atomas.v1.library_service_pb2 import ListCompoundsRequest
-from atomas.v1.search_service_pb2 import SearchCompoundsRequest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from atomas.v1.library_service_pb2 import ListCompoundsRequest
+from atomas.v1.search_service_pb2 import SearchCompoundsRequest
 from server.domain.errors import AtomasError, Reason
 from server.rpc import page_tokens
 
