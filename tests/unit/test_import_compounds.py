@@ -171,7 +171,7 @@ def test_a_full_disk_refuses_rows_and_loses_none(world: World) -> None:
 
 
 def test_a_molecule_beyond_the_models_length_is_rejected_and_others_pass(world: World) -> None:
-    operation = import_rows(world.ports, [row(1, "C" * 990), row(2, "N" + "CO" * 480 + "[13CH3]" * 30), row(3, "CCO")])
+    operation = import_rows(world.ports, [row(1, "C" * 990), row(2, "C" * 400 + "[13CH2]" * 200 + "C"), row(3, "CCO")])
     world.work()
     counts = get_operation(operation.id, world.ports).counts
     assert (counts.created, counts.rejected, dict(counts.rejected_by_reason)) == (2, 1, {"TOO_LARGE": 1})
