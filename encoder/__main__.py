@@ -1,0 +1,60 @@
+"""Command line of the encoder: `python -m encoder train RECIPE`, `python -m encoder evaluate retrieval`."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+from rdkit import RDLogger
+
+from encoder.checkpoint import CheckpointError
+from encoder.training.dataset import DatasetError
+from encoder.training.recipes import RECIPES, read_training_set, train
+
+_ROOT = Path(__file__).parents[1]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0 fine, 1 with one clear line on stderr, 2 wrong usage."""
+    options = _parser().parse_args(arguments)
+    RDLogger.DisableLog("rdApp.*")  # every rejected molecule is reported by its own error
+    try:
+        if options.command == "train":
+            _train(options)
+    except (CheckpointError, DatasetError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m encoder", description="Train and judge the encoder of molecules and texts.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    training = commands.add_parser("train", help="train a recipe; an interrupted run continues")
+    training.add_argument("recipe", choices=sorted(RECIPES), help="what to train")
+    data = os.environ.get("ATOMAS_TRAINING_DATA")
+    training.add_argument(
+        "--data",
+        type=Path,
+        default=Path(data) if data else _ROOT / "data" / "sample_pairs",
+        help="folder of the pairs (ATOMAS_TRAINING_DATA; default: the shipped sample)",
+    )
+    training.add_argument("--out", type=Path, help="folder of the run (default: runs/RECIPE)")
+    training.add_argument(
+        "--threads", type=int, default=os.cpu_count(), help="processor threads; results are reproducible with the same number"
+    )
+    return parser
+
+
+def _train(options: argparse.Namespace) -> None:
+    torch.set_num_threads(options.threads)
+    recipe = RECIPES[options.recipe]()
+    out = options.out or _ROOT / "runs" / recipe.name
+    train(recipe, read_training_set(recipe, options.data), out, lambda line: print(line, flush=True))
+    print(json.dumps({"out": str(out)}))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,287 @@
+"""Turns texts into n-gram features per word and molecules into circular environments per atom: what token embeddings are sums of."""
+
+import itertools
+import math
+import re
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from rdkit import Chem
+from rdkit.Chem import rdFingerprintGenerator, rdMolDescriptors
+
+from encoder.tokenizer import is_atom, split_smiles, split_text
+
+# Part of every model's hash. Raise it whenever a text or a molecule gets other features than before; the golden test tells when.
+FEATURES_VERSION = "1"
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenFeatures:
+    """Features of the tokens of several items, as ragged arrays (F features, T tokens, B items in all).
+
+    A token's embedding is the sum of its features' embeddings by `weights`; the bag of an item is the sum of its tokens' embeddings by `mass`.
+    """
+
+    ids: Ints  # (F,) rows of the embedding table
+    weights: Floats  # (F,) sums to 1 within a token that has mass
+    feature_counts: Ints  # (T,) features of each token
+    mass: Floats  # (T,) a token's say in the pooled vector, 0 for tokens that are context only
+    token_counts: Ints  # (B,) tokens of each item
+
+
+def _token_features(
+    ids: list[int], weights: Floats, feature_counts: list[int], context: list[bool], token_counts: list[int]
+) -> TokenFeatures:
+    counts = np.asarray(feature_counts, dtype=np.int64)
+    token_of_feature = np.repeat(np.arange(len(counts)), counts)
+    mass = np.bincount(token_of_feature, weights=weights, minlength=len(counts)).astype(np.float32)
+    shares = (weights / np.maximum(mass, 1e-12)[token_of_feature]).astype(np.float32)
+    mass[np.asarray(context, dtype=bool)] = 0.0
+    return TokenFeatures(np.asarray(ids, dtype=np.int64), shares, counts, mass, np.asarray(token_counts, dtype=np.int64))
+
+
+def _occurrences(items: Ints, ids: Ints, table_rows: int) -> tuple[Ints, Ints]:
+    """For each feature occurrence, how often its feature occurs in its item, and the group index of that (item, feature)."""
+    _, group, counts = np.unique(items * table_rows + ids, return_inverse=True, return_counts=True)
+    return counts[group], group
+
+
+class TextFeatures:
+    """Features of words: the word's 1- to 3-grams that end at it and its character 3- to 5-grams, weighted by sublinear TF-IDF.
+
+    N-grams not learnt contribute nothing, but a word that was not learnt falls into one of `buckets` hashed rows, so that no word is empty.
+    Row order: learnt n-grams, then buckets. Word and character n-grams are each normalised to length 1 within an item.
+    """
+
+    def __init__(self, ngrams: Sequence[str], idf: Floats, buckets: int) -> None:
+        if len(idf) != len(ngrams):
+            raise ValueError(f"{len(ngrams)} n-grams need as many weights, not {len(idf)}")
+        self.ngrams = tuple(ngrams)
+        self.learnt_idf = idf
+        self.idf = np.concatenate([idf, np.full(buckets, idf.max(initial=1.0), dtype=np.float32)]).astype(np.float32)
+        self.buckets = buckets
+        self._rows = {ngram: row for row, ngram in enumerate(self.ngrams)}
+        self._is_character = np.array([_is_character_ngram(ngram) for ngram in self.ngrams] + [False] * buckets)
+        self._words: dict[str, tuple[int, list[int]]] = {}
+
+    @property
+    def rows(self) -> int:
+        """Rows that the embedding table needs."""
+        return len(self.ngrams) + self.buckets
+
+    @classmethod
+    def learn(cls, texts: Iterable[str], max_word_ngrams: int, max_character_ngrams: int, min_texts: int, buckets: int) -> "TextFeatures":
+        """Take the n-grams that occur in most texts, at least in `min_texts` of them."""
+        seen: Counter[str] = Counter()
+        texts_count = 0
+        for text in texts:
+            texts_count += 1
+            seen.update(set(itertools.chain.from_iterable(_ngrams_of_words(split_text(text)))))
+        kept: list[tuple[str, int]] = []
+        for character, limit in ((False, max_word_ngrams), (True, max_character_ngrams)):
+            frequent = [(g, n) for g, n in seen.items() if n >= min_texts and _is_character_ngram(g) == character]
+            kept += sorted(frequent, key=lambda item: (-item[1], item[0]))[:limit]
+        idf = [math.log((1 + texts_count) / (1 + count)) + 1 for _, count in kept]
+        return cls([ngram for ngram, _ in kept], np.array(idf, dtype=np.float32), buckets)
+
+    def __call__(self, texts: Sequence[str]) -> TokenFeatures:
+        """Featurise texts; a text without any word has no tokens (callers refuse it before)."""
+        ids: list[int] = []
+        feature_counts: list[int] = []
+        token_counts: list[int] = []
+        features_per_text: list[int] = []
+        rows = self._rows
+        for text in texts:
+            words = split_text(text)
+            start = len(ids)
+            before = before_last = ""
+            for word in words:
+                count = len(ids)
+                row, characters = self._words.get(word) or self._remember(word)
+                ids.append(row)
+                if before:
+                    pair = rows.get(f"{before} {word}")
+                    if pair is not None:
+                        ids.append(pair)
+                        if before_last and (triple := rows.get(f"{before_last} {before} {word}")) is not None:
+                            ids.append(triple)
+                ids += characters
+                feature_counts.append(len(ids) - count)
+                before_last, before = before, word
+            token_counts.append(len(words))
+            features_per_text.append(len(ids) - start)
+        weights = self._weights(np.asarray(ids, dtype=np.int64), np.repeat(np.arange(len(texts)), features_per_text))
+        return _token_features(ids, weights, feature_counts, [False] * len(feature_counts), token_counts)
+
+    def _remember(self, word: str) -> tuple[int, list[int]]:
+        if len(self._words) > 200_000:
+            self._words.clear()
+        row = self._rows.get(word)
+        if row is None:
+            row = len(self.ngrams) + zlib.crc32(word.encode("utf-8", "surrogatepass")) % self.buckets
+        found = row, [r for gram in _character_ngrams(word) if (r := self._rows.get(gram)) is not None]
+        self._words[word] = found
+        return found
+
+    def _weights(self, ids: Ints, items: Ints) -> Floats:
+        counts, _ = _occurrences(items, ids, self.rows)
+        total = (1 + np.log(counts)) * self.idf[ids]
+        family = items * 2 + self._is_character[ids]
+        # Every occurrence carries its share of the feature's weight, so squares are summed once per feature, not once per occurrence.
+        norm = np.sqrt(np.bincount(family, weights=total**2 / counts))
+        return (total / counts / norm[family]).astype(np.float32) if len(ids) else np.zeros(0, np.float32)
+
+
+def _character_ngrams(word: str) -> Iterable[str]:
+    if not word[0].isalpha():
+        return
+    framed = f"<{word}>"
+    for size in (3, 4, 5):
+        for start in range(len(framed) - size + 1):
+            yield f"~{framed[start : start + size]}"
+
+
+def _is_character_ngram(ngram: str) -> bool:
+    return len(ngram) > 3 and ngram[0] == "~" and " " not in ngram
+
+
+def _ngrams_of_words(words: list[str]) -> Iterable[Iterable[str]]:
+    yield words
+    yield map(" ".join, itertools.pairwise(words))
+    yield map(" ".join, zip(words, words[1:], words[2:], strict=False))
+    for word in set(words):
+        yield _character_ngrams(word)
+
+
+_CHIRAL = rdFingerprintGenerator.GetMorganGenerator(radius=2, includeChirality=True)
+_FLAT = rdFingerprintGenerator.GetMorganGenerator(radius=3)
+_FORMULA = re.compile(r"([A-Z][a-z]?)(\d*)")
+
+
+class MoleculeFeatures:
+    """Features of SMILES tokens: an atom's circular environments (radius 0 to 2 with chirality, 0 to 3 without), and whole-molecule keys.
+
+    The first token stands for the whole molecule (MACCS keys, counts of elements, rings, stereo descriptors, charge). Bonds, branches and ring
+    closures have an embedding but no mass: they are spelling, and the pooled vector does not depend on spelling. Environments not learnt
+    contribute nothing; an atom always has its element's row. Row order: learnt environments, then keys.
+    """
+
+    def __init__(self, environments: Sequence[int], keys: Sequence[str]) -> None:
+        self.environments = tuple(environments)
+        self.keys = tuple(keys)
+        self._environment_rows = {identifier: row for row, identifier in enumerate(self.environments)}
+        self._key_rows = {key: row for row, key in enumerate(self.keys, start=len(self.environments))}
+
+    @property
+    def rows(self) -> int:
+        """Rows that the embedding table needs."""
+        return len(self.environments) + len(self.keys)
+
+    @classmethod
+    def learn(cls, smiles: Iterable[str], min_molecules: int) -> "MoleculeFeatures":
+        """Take the environments and keys that occur in at least `min_molecules` molecules."""
+        environments: Counter[int] = Counter()
+        keys: Counter[str] = Counter()
+        for text in smiles:
+            molecule = _parse(text)
+            environments.update(set(itertools.chain.from_iterable(_atom_environments(molecule))))
+            keys.update(_whole_keys(molecule, text))
+            keys.update({token for token in split_smiles(text) if not is_atom(token)})
+        elements = [f"element:{number}" for number in range(119)]
+        kept = sorted(key for key, count in keys.items() if count >= min_molecules)
+        return cls(sorted(e for e, count in environments.items() if count >= min_molecules), elements + kept)
+
+    def __call__(self, smiles: Sequence[str]) -> TokenFeatures:
+        """Featurise molecules; ValueError names a SMILES that RDKit cannot read."""
+        ids: list[int] = []
+        feature_counts: list[int] = []
+        context: list[bool] = []
+        token_counts: list[int] = []
+        features_per_molecule: list[int] = []
+        environment_rows, key_rows = self._environment_rows, self._key_rows
+        for text in smiles:
+            start = len(ids)
+            molecule = _parse(text)
+            whole = [row for key in _whole_keys(molecule, text) if (row := key_rows.get(key)) is not None]
+            ids += whole
+            feature_counts.append(len(whole))
+            context.append(False)
+            environments = _atom_environments(molecule)
+            elements = [atom.GetAtomicNum() for atom in molecule.GetAtoms()]
+            tokens = split_smiles(text)
+            atoms = iter(_atom_of_token(text, molecule, sum(map(is_atom, tokens))))
+            for token in tokens:
+                count = len(ids)
+                atom = next(atoms) if is_atom(token) else None
+                if atom is None:
+                    if (row := key_rows.get(token)) is not None:
+                        ids.append(row)
+                else:
+                    ids.append(key_rows[f"element:{elements[atom]}"])
+                    ids += [row for e in environments[atom] if (row := environment_rows.get(e)) is not None]
+                feature_counts.append(len(ids) - count)
+                context.append(atom is None)
+            token_counts.append(1 + len(tokens))
+            features_per_molecule.append(len(ids) - start)
+        array = np.asarray(ids, dtype=np.int64)
+        counts, _ = _occurrences(np.repeat(np.arange(len(smiles)), features_per_molecule), array, self.rows)
+        return _token_features(ids, (np.log1p(counts) / counts).astype(np.float32), feature_counts, context, token_counts)
+
+
+def _parse(smiles: str) -> Chem.Mol:
+    molecule = Chem.MolFromSmiles(smiles)
+    if molecule is None:
+        raise ValueError(f"not a SMILES that RDKit can read: {smiles[:200]!r}")
+    return molecule
+
+
+def _atom_of_token(smiles: str, molecule: Chem.Mol, atom_tokens: int) -> list[int | None]:
+    """The index of the atom each atom token stands for; None for an explicit hydrogen that RDKit merged into its neighbour."""
+    if molecule.GetNumAtoms() == atom_tokens:
+        return list(range(atom_tokens))
+    options = Chem.SmilesParserParams()
+    options.removeHs = False
+    written = Chem.MolFromSmiles(smiles, options)
+    for atom in written.GetAtoms():
+        atom.SetIntProp("token", atom.GetIdx())
+    places: list[int | None] = [None] * atom_tokens
+    for atom in Chem.RemoveHs(written).GetAtoms():
+        places[atom.GetIntProp("token")] = atom.GetIdx()
+    return places
+
+
+def _atom_environments(molecule: Chem.Mol) -> list[set[int]]:
+    per_atom: list[set[int]] = [set() for _ in range(molecule.GetNumAtoms())]
+    for generator in (_CHIRAL, _FLAT):
+        output = rdFingerprintGenerator.AdditionalOutput()
+        output.AllocateAtomToBits()
+        generator.GetSparseCountFingerprint(molecule, additionalOutput=output)
+        for atom, identifiers in enumerate(output.GetAtomToBits()):
+            per_atom[atom].update(identifiers)
+    return per_atom
+
+
+def _whole_keys(molecule: Chem.Mol, smiles: str) -> list[str]:
+    keys = [f"maccs:{bit}" for bit in rdMolDescriptors.GetMACCSKeysFingerprint(molecule).GetOnBits()]
+    formula = rdMolDescriptors.CalcMolFormula(molecule)
+    keys += [f"count:{element}{min(int(count or 1), 80)}" for element, count in _FORMULA.findall(formula)]
+    keys.append(f"charge:{Chem.GetFormalCharge(molecule)}")
+    charged = Counter("+" if charge > 0 else "-" for atom in molecule.GetAtoms() if (charge := atom.GetFormalCharge()))
+    keys += [f"charged:{sign}{count}" for sign, count in charged.items()]
+    rings = Counter(len(ring) for ring in molecule.GetRingInfo().AtomRings())
+    keys += [f"ring:{size}x{count}" for size, count in rings.items()]
+    keys.append(f"rings:{sum(rings.values())}")
+    keys.append(f"fragments:{smiles.count('.')}")
+    stereo = Counter(atom.GetProp("_CIPCode") for atom in molecule.GetAtoms() if atom.HasProp("_CIPCode"))
+    stereo.update(str(bond.GetStereo()) for bond in molecule.GetBonds() if bond.GetStereo() > Chem.BondStereo.STEREOANY)
+    keys += [f"stereo:{label}{count}" for label, count in stereo.items()]
+    unsaturated = Counter(str(bond.GetBondType()) for bond in molecule.GetBonds())
+    keys += [f"bonds:{label}{min(count, 40)}" for label, count in unsaturated.items() if label != "SINGLE"]
+    return keys

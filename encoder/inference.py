@@ -1,0 +1,110 @@
+"""Texts and molecules in, normalised vectors out: the trained encoder as the service uses it."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from encoder.checkpoint import DEFAULT_WEIGHTS, Checkpoint, load_checkpoint
+from encoder.features import TokenFeatures
+from encoder.model.atomas import Modality, TokenBatch
+from encoder.tokenizer import split_smiles, split_text
+
+# Tokens of one forward pass, padding included: enough to keep the matrix products busy, little enough to stay in cache.
+_PASS_TOKENS = 16_384
+
+
+class EmptyInputError(ValueError):
+    """A text or a SMILES without anything in it."""
+
+
+class TooLongError(ValueError):
+    """An input with more tokens than the model reads; it is refused, never cut."""
+
+
+class Encoder:
+    """A checkpoint ready to encode. Not thread-safe: one thread owns it (see `encoder.batching`), the token counts excepted."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+
+    @classmethod
+    def load(cls, path: Path | None = None, threads: int | None = None) -> "Encoder":
+        """Load a checkpoint folder, by default the shipped one; raises `CheckpointError`.
+
+        `threads` sets the processor threads that torch uses in this process.
+        """
+        if threads is not None:
+            torch.set_num_threads(threads)
+        return cls(load_checkpoint(path or DEFAULT_WEIGHTS))
+
+    @property
+    def version(self) -> str:
+        """Hash of weights, configuration, features and molecule standard: vectors of different versions cannot be compared."""
+        return self._checkpoint.version
+
+    @property
+    def dimension(self) -> int:
+        """Length of a vector."""
+        return self._checkpoint.model.config.dimension
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest text or molecule, in tokens."""
+        return self._checkpoint.model.config.max_tokens
+
+    def text_tokens(self, text: str) -> int:
+        """Count the tokens of a text: words, numbers, signs. May be called from any thread."""
+        return len(split_text(text))
+
+    def molecule_tokens(self, smiles: str) -> int:
+        """Count the tokens of a molecule: its SMILES tokens and one for the whole. May be called from any thread."""
+        return 1 + len(split_smiles(smiles))
+
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return vectors (N, dimension) of length 1. EmptyInputError or TooLongError name the first text that cannot be encoded."""
+        lengths = [self.text_tokens(text) for text in texts]
+        for text, length in zip(texts, lengths, strict=True):
+            if not length:
+                raise EmptyInputError("the text is empty; write what to search for")
+            self._refuse_long(length, "text", text)
+        return self._encode("text", texts, lengths, self._checkpoint.text_features)
+
+    def encode_molecules(self, smiles: Sequence[str]) -> NDArray[np.float32]:
+        """Return vectors (N, dimension) of length 1 for canonical SMILES as `encoder.molecules` gives them.
+
+        EmptyInputError, TooLongError or ValueError name the first molecule that cannot be encoded.
+        """
+        lengths = [self.molecule_tokens(text) for text in smiles]
+        for text, length in zip(smiles, lengths, strict=True):
+            if not text.strip():
+                raise EmptyInputError("the SMILES is empty")
+            self._refuse_long(length, "molecule", text)
+        return self._encode("molecule", smiles, lengths, self._checkpoint.molecule_features)
+
+    def _refuse_long(self, length: int, what: str, item: str) -> None:
+        if length > self.max_tokens:
+            raise TooLongError(f"the {what} has {length} tokens, the model reads at most {self.max_tokens}; it begins with {item[:40]!r}")
+
+    def _encode(
+        self, modality: Modality, items: Sequence[str], lengths: list[int], featurise: Callable[[Sequence[str]], TokenFeatures]
+    ) -> NDArray[np.float32]:
+        vectors = np.empty((len(items), self.dimension), dtype=np.float32)
+        for rows in _passes(lengths):
+            batch = TokenBatch.from_features(featurise([items[row] for row in rows]))
+            with torch.inference_mode():
+                vectors[rows] = self._checkpoint.model.vectors(modality, batch).numpy()
+        return vectors
+
+
+def _passes(lengths: list[int]) -> list[list[int]]:
+    """Group items of like length, so that little of a padded pass is padding."""
+    passes: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
+        # Sorted downwards, the first item of a pass sets its padded length.
+        if not passes or (len(passes[-1]) + 1) * lengths[passes[-1][0]] > _PASS_TOKENS:
+            passes.append([])
+        passes[-1].append(row)
+    return passes

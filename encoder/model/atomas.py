@@ -1,0 +1,137 @@
+"""The Atomas encoder: feature tables per modality, one shared transformer, masked pooling, one vector per item."""
+
+# Shape legend:  B items, L tokens, T tokens of all items, F features of all tokens, D width, E dimension of the vectors, N table rows, U used rows
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from encoder.features import TokenFeatures
+from encoder.model.backbone import Backbone
+from encoder.model.config import EncoderConfig
+
+Modality = Literal["text", "molecule"]
+MODALITIES: tuple[Modality, ...] = get_args(Modality)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenBatch:
+    """Items of one modality as tensors: the ragged features of every token."""
+
+    ids_F: Tensor
+    weights_F: Tensor
+    offsets_T: Tensor
+    mass_T: Tensor
+    mask_BL: Tensor
+
+    @classmethod
+    def from_features(cls, features: TokenFeatures) -> "TokenBatch":
+        """Convert ragged arrays; the padded length is that of the longest item."""
+        counts = torch.from_numpy(features.token_counts)
+        offsets = torch.from_numpy(features.feature_counts).cumsum(0) - torch.from_numpy(features.feature_counts)
+        mask_BL = torch.arange(int(counts.max()) if len(counts) else 0)[None, :] < counts[:, None]
+        return cls(torch.from_numpy(features.ids), torch.from_numpy(features.weights), offsets, torch.from_numpy(features.mass), mask_BL)
+
+    def to(self, device: torch.device) -> "TokenBatch":
+        """Move to a device."""
+        return TokenBatch(*(getattr(self, name).to(device) for name in self.__slots__))
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedItems:
+    """Contextual tokens, which of them are real, and one normalised vector per item."""
+
+    tokens_BLD: Tensor
+    mask_BL: Tensor
+    vectors_BE: Tensor
+
+
+class Tower(nn.Module):
+    """What is particular to a modality: its feature table, its pooling weights and its projection head."""
+
+    def __init__(self, rows: int, config: EncoderConfig) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.empty(rows, config.width))
+        nn.init.normal_(self.table, std=0.02)
+        # Without layers a token says nothing about its neighbours, and pooling by mass is all there is to learn: the plain bag.
+        self.importance = nn.Linear(config.width, 1, bias=False) if config.layers else None
+        if self.importance is not None:
+            nn.init.zeros_(self.importance.weight)
+        self.widen = nn.Linear(config.width, config.head_width)
+        self.norm = nn.LayerNorm(config.head_width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.hidden = nn.Linear(config.head_width, config.head_width)
+        self.out = nn.Linear(config.head_width, config.dimension)
+
+    def bag(self, batch: TokenBatch) -> Tensor:
+        """Return the bag of each item's features, (B, D): what `pool` gives for plain embeddings, without building any token."""
+        last_T = torch.cat([batch.offsets_T[1:], batch.offsets_T.new_tensor([len(batch.ids_F)])])
+        weights_F = batch.weights_F * batch.mass_T.repeat_interleave(last_T - batch.offsets_T)
+        first_token_B = batch.mask_BL.sum(1).cumsum(0) - batch.mask_BL.sum(1)
+        return F.embedding_bag(batch.ids_F, self.table, batch.offsets_T[first_token_B], mode="sum", per_sample_weights=weights_F)
+
+    def embed(self, batch: TokenBatch) -> Tensor:
+        """Return token embeddings (B, L, D), zero on padding."""
+        tokens_TD = F.embedding_bag(batch.ids_F, self.table, batch.offsets_T, mode="sum", per_sample_weights=batch.weights_F)
+        tokens_BLD = tokens_TD.new_zeros(*batch.mask_BL.shape, tokens_TD.shape[-1])
+        tokens_BLD[batch.mask_BL] = tokens_TD
+        return tokens_BLD
+
+    def pool(self, tokens_BLD: Tensor, mass_BL: Tensor) -> Tensor:
+        """Sum tokens by attention that starts as each token's mass: with zero `importance` the result is the bag of features, (B, D).
+
+        Padding has no mass, so an item's vector depends on its own tokens alone.
+        """
+        if self.importance is None:
+            return torch.einsum("bl,bld->bd", mass_BL, tokens_BLD)
+        scores_BL = self.importance(tokens_BLD).squeeze(-1).masked_fill(mass_BL <= 0, float("-inf"))
+        scores_BL = scores_BL - scores_BL.amax(dim=1, keepdim=True).detach().clamp_min(torch.finfo(scores_BL.dtype).min)
+        weights_BL = mass_BL * scores_BL.exp()
+        total_B1 = mass_BL.sum(1, keepdim=True)
+        weights_BL = weights_BL / weights_BL.sum(1, keepdim=True).clamp_min(1e-12) * total_B1
+        return torch.einsum("bl,bld->bd", weights_BL, tokens_BLD)
+
+    def project(self, pooled_BD: Tensor) -> Tensor:
+        """Return normalised vectors (B, E)."""
+        hidden_BH = F.gelu(self.norm(self.widen(pooled_BD)))
+        return F.normalize(self.out(hidden_BH + F.gelu(self.hidden(self.dropout(hidden_BH)))), dim=-1)
+
+
+class AtomasEncoder(nn.Module):
+    """One encoder for texts and molecules (Atomas, section 3.2); see `encoder/README.md` for the paper's symbols."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.towers = nn.ModuleDict({"text": Tower(config.text_features, config), "molecule": Tower(config.molecule_features, config)})
+        self.backbone = Backbone(config)
+        # exp(2.659) = 1 / 0.07, the initial temperature of the paper.
+        self.log_scale = nn.Parameter(torch.tensor(2.659))
+
+    def tower(self, modality: Modality) -> Tower:
+        """Return the parts of one modality."""
+        tower = self.towers[modality]
+        assert isinstance(tower, Tower)
+        return tower
+
+    def vectors(self, modality: Modality, batch: TokenBatch) -> Tensor:
+        """Return the vectors (B, E) alone, by the shortest way."""
+        if self.config.layers:
+            return self(modality, batch).vectors_BE  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
+        tower = self.tower(modality)
+        return tower.project(tower.bag(batch))
+
+    def forward(self, modality: Modality, batch: TokenBatch) -> EncodedItems:
+        """Encode a batch of one modality."""
+        tower = self.tower(modality)
+        return self.encode_tokens(modality, tower.embed(batch), batch)
+
+    def encode_tokens(self, modality: Modality, embedded_BLD: Tensor, batch: TokenBatch) -> EncodedItems:
+        """Encode token embeddings that were looked up already."""
+        tower = self.tower(modality)
+        tokens_BLD = self.backbone(embedded_BLD, batch.mask_BL)
+        mass_BL = tokens_BLD.new_zeros(batch.mask_BL.shape)
+        mass_BL[batch.mask_BL] = batch.mass_T
+        return EncodedItems(tokens_BLD, batch.mask_BL, tower.project(tower.pool(tokens_BLD, mass_BL)))

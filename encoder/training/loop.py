@@ -1,0 +1,267 @@
+"""Trains the encoder by contrast between texts and molecules, resumable to the bit from the last epoch on disk."""
+
+# Shape legend:  B pairs, N molecules of a batch (pairs first, then molecules without text), E dimension of the vectors
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from encoder.features import MoleculeFeatures, TextFeatures
+from encoder.model.atomas import MODALITIES, AtomasEncoder, Modality
+from encoder.training.dataset import DatasetError, Pair, similar_batches, vary_text
+from encoder.training.metrics import rank_by_cosine, retrieval_scores
+from encoder.training.sparse import TableAdam, bag_matrix
+
+Scores = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How long and how fast to train."""
+
+    epochs: int
+    """Passes over the pairs."""
+    batch: int = 1024
+    """Pairs of a batch: each is the negative of all others."""
+    group: int = 64
+    """Alike pairs that stay together in a batch; 1 for random batches."""
+    group_from_epoch: int = 1
+    """First epoch (from 0) with grouped batches; before it vectors say nothing yet."""
+    learning_rate: float = 2e-3
+    """Peak learning rate; warm-up and cosine decay around it."""
+    warm_up: float = 0.05
+    """Share of the training in which the learning rate rises."""
+    weight_decay: float = 0.01
+    """Weight decay of the dense weights."""
+    seed: int = 0
+    """Seed of weights, order, augmentation and dropout."""
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """Texts and the pool they rank; the molecule of text i is entry i of the pool."""
+
+    texts: list[str]
+    pool: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSet:
+    """What is learnt from: pairs, molecules without text that serve as negatives only, and what progress is measured on."""
+
+    pairs: list[Pair]
+    distractors: list[str]
+    validation: Validation
+
+
+class Trainer:
+    """One training run; `run` continues from the run's folder when it holds a state."""
+
+    def __init__(
+        self,
+        model: AtomasEncoder,
+        text_features: TextFeatures,
+        molecule_features: MoleculeFeatures,
+        data: TrainingSet,
+        schedule: Schedule,
+        report: Callable[[str], None] = print,
+    ) -> None:
+        self.model, self.schedule, self._report = model, schedule, report
+        self._text_features, self._pairs = text_features, data.pairs
+        self._siblings = _siblings(data.pairs)
+        self._texts = self._text_bags([pair.text for pair in data.pairs])
+        self._molecule_of_row, self._molecules = _molecule_bags(data, molecule_features)
+        extra = -1 - np.arange(len(data.distractors))
+        self._molecule_keys = np.concatenate([_numbered([pair.inchikey for pair in data.pairs]), extra])
+        self._text_keys = np.concatenate([_numbered([pair.text for pair in data.pairs]), extra])
+        self._validation = (
+            self._text_bags(data.validation.texts),
+            bag_matrix(molecule_features(data.validation.pool), molecule_features.rows),
+        )
+        self.epoch = 0
+        self.history: list[Scores] = []
+        # Where each row was seen last; batches of alike rows are drawn from it.
+        self._vectors = torch.zeros(len(data.pairs) + len(data.distractors), model.config.dimension)
+        self._tables: dict[Modality, TableAdam] = {modality: TableAdam(model.tower(modality).table.data) for modality in MODALITIES}
+        dense = [parameter for name, parameter in model.named_parameters() if not name.endswith(".table")]
+        self._dense = torch.optim.AdamW(dense, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
+        for parameter in dense:
+            self._dense.state[parameter] = {
+                "step": torch.tensor(0.0),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
+
+    def run(self, state: Path | None = None) -> list[Scores]:
+        """Train to the end of the schedule, writing `state` after each epoch and continuing from it; return the scores of every epoch."""
+        if state is not None and state.exists():
+            self.load(state)
+            self._report(f"continues after epoch {self.epoch}")
+        while self.epoch < self.schedule.epochs:
+            started = time.monotonic()
+            loss = self._run_epoch()
+            self.epoch += 1
+            scores = {"epoch": float(self.epoch), "loss": loss, **self.validate()}
+            self.history.append(scores)
+            if state is not None:
+                self.save(state)
+            shown = " ".join(f"{name} {value:.4g}" for name, value in scores.items())
+            self._report(f"{shown} seconds {time.monotonic() - started:.0f}")
+        return self.history
+
+    def save(self, state: Path) -> None:
+        """Write everything the next epoch depends on; the file is replaced in one step."""
+        fresh = state.with_suffix(".partial")
+        save_file(
+            {name: tensor.detach().contiguous() for name, tensor in self._tensors().items()},
+            fresh,
+            metadata={"run": json.dumps({"epoch": self.epoch, "history": self.history, "table_steps": self._table_steps()})},
+        )
+        fresh.replace(state)
+
+    def load(self, state: Path) -> None:
+        """Read what `save` wrote; DatasetError when the file belongs to another recipe or other data."""
+        with safe_open(state, "pt") as file:
+            run = json.loads(file.metadata()["run"])
+            for name, tensor in self._tensors().items():
+                if name not in file.keys() or list(file.get_slice(name).get_shape()) != list(tensor.shape):  # noqa: SIM118  # no mapping
+                    raise DatasetError(f"{state} belongs to another recipe or other data ({name} differs); name an empty folder with --out")
+                tensor.detach().copy_(file.get_tensor(name))
+        self.epoch, self.history = run["epoch"], run["history"]
+        for modality, steps in run["table_steps"].items():
+            self._tables[modality].steps = steps
+
+    def _tensors(self) -> dict[str, Tensor]:
+        tensors: dict[str, Tensor] = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        for modality, table in self._tables.items():
+            tensors |= {f"table.{modality}.mean": table.mean_ND, f"table.{modality}.square": table.square_ND}
+        for index, moments in enumerate(self._dense.state.values()):
+            tensors |= {f"dense.{index}.{name}": moment for name, moment in moments.items()}
+        return {**tensors, "vectors": self._vectors}
+
+    def _table_steps(self) -> dict[str, int]:
+        return {modality: table.steps for modality, table in self._tables.items()}
+
+    def _text_bags(self, texts: list[str]) -> sp.csr_matrix:
+        return bag_matrix(self._text_features(texts), self._text_features.rows)
+
+    def _epoch_texts(self, generator: np.random.Generator) -> tuple[sp.csr_matrix, NDArray[np.int64]]:
+        """The texts of an epoch, varied, and the row of each pair's text among them."""
+        rows = np.arange(len(self._pairs))
+        shown = [vary_text(pair, siblings, generator) for pair, siblings in zip(self._pairs, self._siblings, strict=True)]
+        changed = np.flatnonzero([text != pair.text for pair, text in zip(self._pairs, shown, strict=True)])
+        rows[changed] = len(self._pairs) + np.arange(len(changed))
+        return sp.vstack([self._texts, self._text_bags([shown[row] for row in changed])]).tocsr(), rows
+
+    def _run_epoch(self) -> float:
+        schedule, model = self.schedule, self.model
+        generator = np.random.default_rng([schedule.seed, self.epoch])
+        torch.manual_seed(schedule.seed * 1_000_003 + self.epoch)
+        texts, text_rows = self._epoch_texts(generator)
+        group = schedule.group if self.epoch >= schedule.group_from_epoch else 1
+        # A batch of one pair, or of molecules without text alone, has nothing to tell apart.
+        batches = [batch for batch in similar_batches(self._vectors.numpy(), schedule.batch, group, generator) if self._paired(batch) > 1]
+        model.train()
+        total = 0.0
+        for step, rows in enumerate(batches):
+            rows = np.sort(rows)
+            count = self._paired(rows)
+            text_BE = self._encode("text", _drop(texts[text_rows[rows[:count]]], model.config.feature_dropout, generator))
+            molecules = self._molecules[self._molecule_of_row[rows]]
+            molecule_NE = self._encode("molecule", _drop(molecules, model.config.feature_dropout, generator))
+            same_NN = _same(self._molecule_keys[rows]) | _same(self._text_keys[rows])
+            loss = contrastive_loss(text_BE, molecule_NE, model.log_scale, same_NN[:count])
+            self._dense.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves backward untyped
+            rate = learning_rate(schedule, (self.epoch + step / len(batches)) / schedule.epochs)
+            for parameters in self._dense.param_groups:
+                parameters["lr"] = rate
+            self._dense.step()
+            for table in self._tables.values():
+                table.step(rate)
+            with torch.no_grad():
+                molecule_NE[:count] = (molecule_NE[:count] + text_BE) / 2
+                self._vectors[torch.from_numpy(rows)] = molecule_NE
+            total += loss.item()
+        return total / max(len(batches), 1)
+
+    def _paired(self, rows: NDArray[np.int64]) -> int:
+        return int((rows < len(self._pairs)).sum())
+
+    def _encode(self, modality: Modality, matrix: sp.csr_matrix) -> Tensor:
+        return self.model.tower(modality).project(self._tables[modality].look_up(matrix))
+
+    @torch.no_grad()
+    def validate(self) -> Scores:
+        """Score text to molecule retrieval over the whole pool."""
+        self.model.eval()
+        texts, pool = (self._all_vectors(modality, matrix) for modality, matrix in zip(MODALITIES, self._validation, strict=True))
+        return retrieval_scores(rank_by_cosine(texts, pool, np.arange(len(texts)))).to_json()
+
+    def _all_vectors(self, modality: Modality, matrix: sp.csr_matrix) -> NDArray[np.float32]:
+        return np.concatenate([self._encode(modality, matrix[start : start + 2048]).numpy() for start in range(0, matrix.shape[0], 2048)])
+
+
+def contrastive_loss(text_BE: Tensor, molecule_NE: Tensor, log_scale: Tensor, same_BN: Tensor) -> Tensor:
+    """InfoNCE in both directions; candidates with the same molecule or the same text as the target are no negatives of it.
+
+    Molecule i belongs to text i; molecules after the last text are negatives of every text. The temperature 1 / exp(log_scale) stays
+    within the paper's bounds, 0.001 to 0.5.
+    """
+    logits_BN = text_BE @ molecule_NE.T * log_scale.exp().clamp(2.0, 1000.0)
+    itself_BN = torch.eye(*logits_BN.shape, dtype=torch.bool)
+    logits_BN = logits_BN.masked_fill(same_BN & ~itself_BN, float("-inf"))
+    targets_B = torch.arange(len(text_BE))
+    return (F.cross_entropy(logits_BN, targets_B) + F.cross_entropy(logits_BN[:, : len(text_BE)].T, targets_B)) / 2
+
+
+def learning_rate(schedule: Schedule, progress: float) -> float:
+    """Linear warm-up, then cosine decay to a hundredth; `progress` runs from 0 to 1 over the whole training."""
+    if progress < schedule.warm_up:
+        return schedule.learning_rate * (0.05 + 0.95 * progress / schedule.warm_up)
+    decayed = (progress - schedule.warm_up) / (1 - schedule.warm_up)
+    return schedule.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * decayed)))
+
+
+def _siblings(pairs: list[Pair]) -> list[list[str]]:
+    """For each pair, the other texts of its molecule."""
+    texts: dict[str, list[str]] = {}
+    for pair in pairs:
+        texts.setdefault(pair.inchikey, []).append(pair.text)
+    return [[text for text in texts[pair.inchikey] if text != pair.text] for pair in pairs]
+
+
+def _molecule_bags(data: TrainingSet, features: MoleculeFeatures) -> tuple[NDArray[np.int64], sp.csr_matrix]:
+    """The bag of each distinct molecule, and which of them each row (pairs, then distractors) shows."""
+    smiles = sorted({pair.smiles for pair in data.pairs})
+    place = {text: row for row, text in enumerate(smiles)}
+    rows = [place[pair.smiles] for pair in data.pairs] + [len(smiles) + index for index in range(len(data.distractors))]
+    return np.array(rows, dtype=np.int64), bag_matrix(features(smiles + data.distractors), features.rows)
+
+
+def _numbered(values: list[str]) -> NDArray[np.int64]:
+    return np.unique(np.array(values), return_inverse=True)[1].astype(np.int64)
+
+
+def _same(keys: NDArray[np.int64]) -> Tensor:
+    return torch.from_numpy(keys[:, None] == keys[None, :])
+
+
+def _drop(matrix: sp.csr_matrix, share: float, generator: np.random.Generator) -> sp.csr_matrix:
+    """Hide a share of the features; the rest make up for them."""
+    if not share:
+        return matrix
+    kept = generator.random(len(matrix.data), dtype=np.float32) >= share
+    ends = np.concatenate([[0], np.cumsum(kept)])
+    return sp.csr_matrix((matrix.data[kept] / (1 - share), matrix.indices[kept], ends[matrix.indptr]), shape=matrix.shape)
