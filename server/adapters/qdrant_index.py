@@ -1,0 +1,288 @@
+"""The vector index on a Qdrant server, spoken to over gRPC."""
+
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
+from urllib.parse import urlsplit
+
+import grpc
+import numpy as np
+from qdrant_client import QdrantClient, models
+from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from server.adapters.qdrant_filters import engine_filter, in_libraries
+from server.adapters.qdrant_points import DESCRIPTOR_PATHS, DOCUMENT, LIBRARY, NUMBERS, TERMS, engine_points, paths_to_index, unit_vectors
+from server.adapters.qdrant_ranking import best_first
+from server.domain.errors import AtomasError, Reason
+from server.domain.filters import Filter
+from server.domain.search import Leg
+from server.ports import Point, ScoredPoint, Vector
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# About one megabyte a message.
+POINTS_PER_CALL = 256
+QUERIES_PER_CALL = 64
+IDS_PER_CALL = 5_000
+
+GRPC_PORT = 6334
+# A restarting server is found again within a second, not after gRPC's growing pauses of up to two minutes.
+_CHANNEL = {"grpc.initial_reconnect_backoff_ms": 100, "grpc.min_reconnect_backoff_ms": 100, "grpc.max_reconnect_backoff_ms": 1_000}
+
+
+@dataclass(frozen=True)
+class CollectionSettings:
+    """How a collection is laid out when it is created; an existing one keeps its layout."""
+
+    shards: int = 1
+    replicas: int = 1
+    # Replicas that must have a write before it is acknowledged.
+    write_consistency: int = 1
+    # Full vectors, payloads and payload indexes on disk; int8 copies of the vectors stay in memory and find the candidates.
+    on_disk: bool = True
+    # Candidates ranked by their full vectors, as a multiple of the hits wanted.
+    oversampling: float = 2.0
+    hnsw_ef: int = 128
+
+
+class QdrantIndex:
+    """VectorIndex on a server; the collection is named after the model version. Vectors are kept at length 1.
+
+    Every call may be repeated without harm, so calls that find no server are repeated for a few seconds before they raise INDEX_UNAVAILABLE.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model_version: str,
+        dimension: int,
+        *,
+        api_key: str | None = None,
+        timeout_seconds: int = 10,
+        attempts: int = 5,
+        settings: CollectionSettings | None = None,
+        client: QdrantClient | None = None,
+    ) -> None:
+        """Opens the model version's collection or creates it. `url` is `http(s)://HOST[:6333]`, or `grpc(s)://HOST:PORT` for another port of gRPC.
+
+        Raises INDEX_UNAVAILABLE, and SCHEMA_MISMATCH when the collection was not made for this model version. `client` replaces the connection.
+        """
+        self._client = client or _connect(url, api_key, timeout_seconds)
+        self._model_version = model_version
+        self._dimension = dimension
+        self._settings = settings or CollectionSettings()
+        self._collection = f"atomas_{model_version}"
+        self._attempts = attempts
+        self._paths: set[str] = set()
+        self._search = models.SearchParams(
+            hnsw_ef=self._settings.hnsw_ef,
+            quantization=models.QuantizationSearchParams(rescore=True, oversampling=self._settings.oversampling),
+        )
+        self._open()
+
+    @property
+    def model_version(self) -> str:
+        return self._model_version
+
+    def upsert(self, points: Sequence[Point]) -> None:
+        """Inserts or replaces whole points; of points with one id the last stays."""
+        converted = engine_points(points, self._dimension)
+        for path in paths_to_index(converted, self._paths):
+            self._index_number(path)
+        for start in range(0, len(converted), POINTS_PER_CALL):
+            structs = [
+                # Checked already; pydantic would look at every number again.
+                models.PointStruct.model_construct(id=str(point.id), vector=dict(point.vectors), payload=point.payload)
+                for point in converted[start : start + POINTS_PER_CALL]
+            ]
+            self._call(self._client.upsert, self._collection, structs, wait=True)
+
+    def delete(self, ids: Sequence[uuid.UUID]) -> None:
+        """Removes those that exist."""
+        for start in range(0, len(ids), IDS_PER_CALL):
+            names = models.PointIdsList(points=_names(ids[start : start + IDS_PER_CALL]))
+            self._call(self._client.delete, self._collection, names, wait=True)
+
+    def delete_library(self, library: str) -> None:
+        """Removes every point of the library."""
+        self._call(self._client.delete, self._collection, models.Filter(must=[in_libraries([library])]), wait=True)
+
+    def search(
+        self, leg: Leg, vectors: Sequence[Vector], limit: int, libraries: Sequence[str] | None = None, filter: Filter | None = None
+    ) -> list[list[ScoredPoint]]:
+        """Cosines of the stored vectors, best first, ties by id."""
+        queries = unit_vectors(vectors, self._dimension).tolist()
+        condition = engine_filter(filter, libraries)
+        if limit < 1 or not queries:
+            return [[] for _ in queries]
+
+        def ask(rows: Sequence[int], depth: int) -> list[list[ScoredPoint]]:
+            requests = [
+                models.QueryRequest(
+                    query=queries[row], using=leg.value, filter=condition, limit=depth, with_payload=[DOCUMENT], params=self._search
+                )
+                for row in rows
+            ]
+            return [
+                hits
+                for start in range(0, len(requests), QUERIES_PER_CALL)
+                for hits in self._query(requests[start : start + QUERIES_PER_CALL])
+            ]
+
+        return best_first(ask, len(queries), limit)
+
+    def fetch_vectors(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Mapping[Leg, Vector]]:
+        """Stored vectors, of length 1, of the points that exist."""
+        found: dict[uuid.UUID, Mapping[Leg, Vector]] = {}
+        for start in range(0, len(ids), POINTS_PER_CALL):
+            names = _names(ids[start : start + POINTS_PER_CALL])
+            for record in self._call(self._client.retrieve, self._collection, names, with_payload=False, with_vectors=True):
+                vectors = record.vector if isinstance(record.vector, dict) else {}
+                found[uuid.UUID(str(record.id))] = {Leg(name): np.array(vector, dtype=np.float32) for name, vector in vectors.items()}
+        return found
+
+    def count(self, library: str | None = None) -> int:
+        """Points of one library or of all."""
+        return self._call(self._client.count, self._collection, _within(library), exact=True).count
+
+    def ids(self, library: str | None = None) -> Iterator[uuid.UUID]:
+        """Every point's id, in order; points written while it runs may or may not be among them."""
+        start: models.ExtendedPointId | None = None
+        while True:
+            records, following = self._call(
+                self._client.scroll, self._collection, _within(library), limit=IDS_PER_CALL, offset=start, with_payload=False
+            )
+            yield from (uuid.UUID(str(record.id)) for record in records)
+            if following is None:
+                return
+            start = str(following)
+
+    def flush(self) -> None:
+        """Does nothing: a write is acknowledged when the server's log and enough replicas have it, and no call asks for more.
+
+        What one server loses in a power cut within its flush interval (5 s by default) is found by comparing with the database.
+        """
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._client.close()
+
+    def drop(self) -> None:
+        """Removes the collection and everything in it; the index is of no further use."""
+        self._call(self._client.delete_collection, self._collection)
+
+    def _open(self) -> None:
+        if not self._exists():
+            try:
+                self._create()
+            except AtomasError:
+                # Another process may have been faster.
+                if not self._exists():
+                    raise
+        info = self._call(self._client.get_collection, self._collection)
+        made_for = info.config.metadata or {}
+        if (made_for.get("model_version"), made_for.get("dimension")) != (self._model_version, self._dimension):
+            raise AtomasError(
+                Reason.SCHEMA_MISMATCH,
+                f"The collection {self._collection} was made for model {made_for.get('model_version')} with vectors of {made_for.get('dimension')} values, "
+                f"not for model {self._model_version} with {self._dimension}. Delete the collection or use another server.",
+            )
+        known = set(info.payload_schema)
+        on_disk = self._settings.on_disk
+        if LIBRARY not in known:
+            # A tenant's points lie together on disk, so a search within one library reads little else.
+            self._index(LIBRARY, models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True, on_disk=on_disk))
+        if TERMS not in known:
+            self._index(TERMS, models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, on_disk=on_disk))
+        self._paths = {path for path in known if path.startswith(NUMBERS)}
+        for path in DESCRIPTOR_PATHS:
+            if path not in known:
+                self._index_number(path)
+
+    def _exists(self) -> bool:
+        return self._call(self._client.collection_exists, self._collection)
+
+    def _create(self) -> None:
+        settings = self._settings
+        vector = models.VectorParams(size=self._dimension, distance=models.Distance.COSINE, on_disk=settings.on_disk)
+        self._call(
+            self._client.create_collection,
+            self._collection,
+            vectors_config={leg.value: vector for leg in Leg},
+            shard_number=settings.shards,
+            replication_factor=settings.replicas,
+            write_consistency_factor=settings.write_consistency,
+            on_disk_payload=settings.on_disk,
+            hnsw_config=models.HnswConfigDiff(m=16, ef_construct=128),
+            quantization_config=models.ScalarQuantization(
+                scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8, quantile=0.99, always_ram=True)
+            ),
+            metadata={"model_version": self._model_version, "dimension": self._dimension},
+        )
+
+    def _index_number(self, path: str) -> None:
+        self._index(path, models.FloatIndexParams(type=models.FloatIndexType.FLOAT, on_disk=self._settings.on_disk))
+        self._paths.add(path)
+
+    def _index(self, path: str, schema: models.PayloadSchemaParams) -> None:
+        self._call(self._client.create_payload_index, self._collection, path, schema, wait=True)
+
+    def _query(self, requests: Sequence[models.QueryRequest]) -> list[list[ScoredPoint]]:
+        answers = self._call(self._client.query_batch_points, self._collection, requests)
+        return [
+            [ScoredPoint(uuid.UUID(str(hit.id)), hit.score, (hit.payload or {})[DOCUMENT]) for hit in answer.points] for answer in answers
+        ]
+
+    def _call(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        attempts = Retrying(
+            retry=retry_if_exception(_passing),
+            stop=stop_after_attempt(self._attempts),
+            wait=wait_random_exponential(multiplier=0.2, max=2),
+            reraise=True,
+        )
+        try:
+            return attempts(call, *args, **kwargs)
+        except ResourceExhaustedResponse as error:
+            raise AtomasError(Reason.OVERLOADED, "The Qdrant server is busy. Try again later.") from error
+        except grpc.RpcError as error:
+            status = _status(error)
+            said = error.details() if isinstance(error, grpc.Call) else error
+            name = status.name if status else "no status"
+            raise AtomasError(Reason.INDEX_UNAVAILABLE, f"The Qdrant server did not answer as hoped ({name}): {said}") from error
+
+
+def _connect(url: str, api_key: str | None, timeout_seconds: int) -> QdrantClient:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https", "grpc", "grpcs") or not parts.hostname:
+        raise ValueError(f"{url!r} is no address of a Qdrant server. Write it as http://HOST:6333, or grpc://HOST:6334.")
+    port = parts.port if parts.port and parts.scheme.startswith("grpc") else GRPC_PORT
+    return QdrantClient(
+        host=parts.hostname,
+        grpc_port=port,
+        https=parts.scheme in ("https", "grpcs"),
+        api_key=api_key,
+        prefer_grpc=True,
+        timeout=timeout_seconds,
+        grpc_options=dict(_CHANNEL),
+        # Would ask over REST, which this index never uses and firewalls may close.
+        check_compatibility=False,
+    )
+
+
+def _status(error: BaseException) -> grpc.StatusCode | None:
+    return error.code() if isinstance(error, grpc.RpcError) and isinstance(error, grpc.Call) else None
+
+
+def _passing(error: BaseException) -> bool:
+    return isinstance(error, ResourceExhaustedResponse) or _status(error) is grpc.StatusCode.UNAVAILABLE
+
+
+def _names(ids: Sequence[uuid.UUID]) -> list[models.ExtendedPointId]:
+    return [str(id) for id in ids]
+
+
+def _within(library: str | None) -> models.Filter | None:
+    return None if library is None else models.Filter(must=[in_libraries([library])])

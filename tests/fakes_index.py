@@ -1,0 +1,123 @@
+"""A vector index of numpy arrays: the plainest right answer, which every real index is compared with."""
+
+import math
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from server.domain.compounds import JsonValue
+from server.domain.errors import AtomasError, Reason
+from server.domain.filters import NUMBER_TOLERANCE, And, Condition, Filter, Not, Or
+from server.domain.search import Leg
+from server.ports import Point, ScoredPoint, Vector
+
+
+class FakeIndex:
+    """VectorIndex that compares every query with every point."""
+
+    def __init__(self, model_version: str, dimension: int) -> None:
+        self._model_version = model_version
+        self._dimension = dimension
+        self._points: dict[uuid.UUID, Point] = {}
+        self._units: dict[uuid.UUID, dict[Leg, Vector]] = {}
+
+    @property
+    def model_version(self) -> str:
+        return self._model_version
+
+    def upsert(self, points: Sequence[Point]) -> None:
+        units = [{Leg(leg): self._unit(vector) for leg, vector in point.vectors.items()} for point in points]
+        for point, vectors in zip(points, units, strict=True):
+            self._points[point.id] = point
+            self._units[point.id] = vectors
+
+    def delete(self, ids: Sequence[uuid.UUID]) -> None:
+        for id in ids:
+            self._points.pop(id, None)
+            self._units.pop(id, None)
+
+    def delete_library(self, library: str) -> None:
+        self.delete(list(self.ids(library)))
+
+    def search(
+        self, leg: Leg, vectors: Sequence[Vector], limit: int, libraries: Sequence[str] | None = None, filter: Filter | None = None
+    ) -> list[list[ScoredPoint]]:
+        queries = [self._unit(vector) for vector in vectors]
+        if filter is not None:
+            _require_valid(filter)
+        chosen = [
+            point
+            for point in list(self._points.values())
+            if leg in self._units.get(point.id, {})
+            and (libraries is None or point.library in libraries)
+            and (filter is None or meets(filter, point.fields))
+        ]
+        answers = []
+        for query in queries:
+            scored = [ScoredPoint(point.id, float((self._units[point.id][leg] * query).sum()), point.document) for point in chosen]
+            answers.append(sorted(scored, key=lambda point: (-point.score, point.id))[: max(limit, 0)])
+        return answers
+
+    def fetch_vectors(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Mapping[Leg, Vector]]:
+        return {id: dict(self._units[id]) for id in ids if id in self._units}
+
+    def count(self, library: str | None = None) -> int:
+        return len(list(self.ids(library)))
+
+    def ids(self, library: str | None = None) -> Iterator[uuid.UUID]:
+        return iter(sorted(point.id for point in list(self._points.values()) if library in (None, point.library)))
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def _unit(self, vector: Vector) -> Vector:
+        if np.shape(vector) != (self._dimension,):
+            raise ValueError(f"shape {np.shape(vector)} instead of ({self._dimension},)")
+        length = float(np.linalg.norm(np.asarray(vector, dtype=np.float64)))
+        if not math.isfinite(length) or length == 0:
+            raise ValueError("a vector without direction")
+        return (np.asarray(vector, dtype=np.float64) / length).astype(np.float32)
+
+
+def meets(filter: Filter, fields: Mapping[str, JsonValue]) -> bool:
+    """Whether a point with these fields passes, read straight from the rules of `server.domain.filters`."""
+    match filter:
+        case And(parts):
+            return all(meets(part, fields) for part in parts)
+        case Or(parts):
+            return any(meets(part, fields) for part in parts)
+        case Not(part):
+            return not meets(part, fields)
+        case Condition(field, "!=", value):
+            return not meets(Condition(field, "=", value), fields)
+        case Condition(field):
+            values = fields.get(field)
+            return any(_compares(value, filter) for value in (values if isinstance(values, list) else [values]))
+
+
+def _compares(value: JsonValue, condition: Condition) -> bool:
+    wanted = condition.value
+    if isinstance(wanted, bool | str):
+        return type(value) is type(wanted) and value == wanted
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return False
+    if abs(value - wanted) <= abs(wanted) * NUMBER_TOLERANCE:
+        return condition.operator in ("=", "<=", ">=")
+    return condition.operator in (("<", "<=") if value < wanted else (">", ">="))
+
+
+def _require_valid(filter: Filter) -> None:
+    match filter:
+        case And(parts) | Or(parts):
+            for part in parts:
+                _require_valid(part)
+        case Not(part):
+            _require_valid(part)
+        case Condition(_, operator, str()) if operator not in ("=", "!="):
+            raise AtomasError(Reason.INVALID_FILTER, "only numbers have an order")
+        case Condition(_, operator, bool()) if operator not in ("=", "!="):
+            raise AtomasError(Reason.INVALID_FILTER, "only numbers have an order")
+        case Condition(_, _, float() as value) if not math.isfinite(value):
+            raise AtomasError(Reason.INVALID_FILTER, "not a finite number")

@@ -1,0 +1,222 @@
+"""A loopback server that speaks Qdrant's gRPC protocol over the in-process engine, for tests of what goes over the wire.
+
+It is no Qdrant: one process, no replication, only the calls that the vector index makes.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import qdrant_edge as edge
+from qdrant_client import grpc as wire
+from qdrant_client import models
+from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
+
+from server.adapters.edge_shard import edge_filter
+
+
+@dataclass
+class Collection:
+    """An engine's folder and what the collection was created with."""
+
+    shard: "edge.EdgeShard"
+    created: wire.CreateCollection
+
+
+class WireServer:
+    """Collections in a temporary folder, and what tests look at: the calls that came, the calls that are to fail."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._collections: dict[str, Collection] = {}
+        self._failures: list[grpc.StatusCode] = []
+        self.calls: list[str] = []
+
+    def fail_next(self, *statuses: grpc.StatusCode) -> None:
+        """The next calls end with these."""
+        self._failures.extend(statuses)
+
+    def created(self, name: str) -> wire.CreateCollection:
+        """What the collection was asked to be."""
+        return self._collections[name].created
+
+    def exists(self, name: str) -> bool:
+        """Whether there is such a collection."""
+        return name in self._collections
+
+    def create(self, request: Any, context: grpc.ServicerContext) -> None:
+        """A collection with a shard of its own."""
+        name = request.collection_name
+        if name in self._collections:
+            context.abort(grpc.StatusCode.ALREADY_EXISTS, f"Collection `{name}` already exists!")
+        vectors = GrpcToRest.convert_vectors_config(request.vectors_config)
+        assert isinstance(vectors, dict)
+        config = edge.EdgeConfig(
+            vectors={key: edge.EdgeVectorParams(size=params.size, distance=edge.Distance.Cosine) for key, params in vectors.items()}
+        )
+        folder = self._folder / str(len(self._collections))
+        folder.mkdir()
+        self._collections[name] = Collection(edge.EdgeShard.create(str(folder), config), request)
+
+    def find(self, call: str, request: Any, context: grpc.ServicerContext) -> Collection:
+        """The collection a call is for, unless the call is to fail."""
+        self.arrive(call, context)
+        found = self._collections.get(request.collection_name)
+        if found is None:
+            context.abort(grpc.StatusCode.NOT_FOUND, f"Not found: Collection `{request.collection_name}` doesn't exist!")
+        assert found is not None
+        return found
+
+    def arrive(self, call: str, context: grpc.ServicerContext) -> None:
+        """Notes a call, or makes it fail."""
+        self.calls.append(call)
+        if self._failures:
+            context.abort(self._failures.pop(0), "refused on purpose")
+
+
+class _Collections(wire.CollectionsServicer):
+    def __init__(self, server: WireServer) -> None:
+        self._server = server
+
+    def CollectionExists(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self._server.arrive("CollectionExists", context)
+        return wire.CollectionExistsResponse(result=wire.CollectionExists(exists=self._server.exists(request.collection_name)))
+
+    def Create(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self._server.arrive("Create", context)
+        self._server.create(request, context)
+        return wire.CollectionOperationResponse(result=True)
+
+    def Get(self, request: Any, context: grpc.ServicerContext) -> Any:
+        collection = self._server.find("GetCollection", request, context)
+        created, info = collection.created, collection.shard.info()
+        config = wire.CollectionConfig(
+            params=wire.CollectionParams(
+                shard_number=created.shard_number,
+                vectors_config=created.vectors_config,
+                replication_factor=created.replication_factor,
+                on_disk_payload=created.on_disk_payload,
+            ),
+            hnsw_config=wire.HnswConfigDiff(m=16, ef_construct=100, full_scan_threshold=10_000),
+            optimizer_config=wire.OptimizersConfigDiff(deleted_threshold=0.2, vacuum_min_vector_number=1000, default_segment_number=0),
+            wal_config=wire.WalConfigDiff(wal_capacity_mb=32, wal_segments_ahead=0),
+            quantization_config=created.quantization_config,
+            metadata=created.metadata,
+        )
+        schema = {
+            key: wire.PayloadSchemaInfo(
+                data_type=wire.PayloadSchemaType.Float
+                if index.data_type == edge.PayloadSchemaType.Float
+                else wire.PayloadSchemaType.Keyword,
+                points=index.points,
+            )
+            for key, index in info.payload_schema.items()
+        }
+        return wire.GetCollectionInfoResponse(
+            result=wire.CollectionInfo(
+                status=wire.CollectionStatus.Green,
+                optimizer_status=wire.OptimizerStatus(ok=True),
+                segments_count=info.segments_count,
+                config=config,
+                payload_schema=schema,
+                points_count=info.points_count,
+            )
+        )
+
+
+class _Points(wire.PointsServicer):
+    def __init__(self, server: WireServer) -> None:
+        self._server = server
+
+    def CreateFieldIndex(self, request: Any, context: grpc.ServicerContext) -> Any:
+        shard = self._server.find("CreateFieldIndex", request, context).shard
+        keyword = request.field_type == wire.FieldType.FieldTypeKeyword
+        tenant = request.field_index_params.keyword_index_params.is_tenant
+        schema = edge.KeywordIndexParams(is_tenant=tenant) if keyword else edge.FloatIndexParams()
+        return _updated(shard, edge.UpdateOperation.create_field_index(request.field_name, schema))
+
+    def Upsert(self, request: Any, context: grpc.ServicerContext) -> Any:
+        shard = self._server.find("Upsert", request, context).shard
+        points = [GrpcToRest.convert_point_struct(point) for point in request.points]
+        return _updated(shard, edge.UpdateOperation.upsert_points([edge.Point(p.id, p.vector, p.payload) for p in points]))
+
+    def Delete(self, request: Any, context: grpc.ServicerContext) -> Any:
+        shard = self._server.find("Delete", request, context).shard
+        selector = GrpcToRest.convert_points_selector(request.points)
+        if isinstance(selector, models.FilterSelector):
+            return _updated(shard, edge.UpdateOperation.delete_points_by_filter(edge_filter(selector.filter)))
+        return _updated(shard, edge.UpdateOperation.delete_points(selector.points))
+
+    def QueryBatch(self, request: Any, context: grpc.ServicerContext) -> Any:
+        shard = self._server.find("QueryBatch", request, context).shard
+        queries = [_query(GrpcToRest.convert_query_points(points)) for points in request.query_points]
+        answers = shard.query_batch(edge.QueryBatchRequest(queries))
+        return wire.QueryBatchResponse(
+            result=[wire.BatchResult(result=[RestToGrpc.convert_scored_point(_hit(hit)) for hit in answer]) for answer in answers]
+        )
+
+    def Scroll(self, request: Any, context: grpc.ServicerContext) -> Any:
+        shard = self._server.find("Scroll", request, context).shard
+        offset = GrpcToRest.convert_point_id(request.offset) if request.HasField("offset") else None
+        scroll = edge.ScrollRequest(offset=offset, limit=request.limit, filter=_filter(request), with_payload=False)
+        records, following = shard.scroll(scroll)
+        return wire.ScrollResponse(
+            result=[wire.RetrievedPoint(id=wire.PointId(uuid=str(record.id))) for record in records],
+            next_page_offset=None if following is None else wire.PointId(uuid=str(following)),
+        )
+
+    def Count(self, request: Any, context: grpc.ServicerContext) -> Any:
+        shard = self._server.find("Count", request, context).shard
+        return wire.CountResponse(result=wire.CountResult(count=shard.count(edge.CountRequest(exact=True, filter=_filter(request)))))
+
+    def Get(self, request: Any, context: grpc.ServicerContext) -> Any:
+        shard = self._server.find("GetPoints", request, context).shard
+        records = shard.retrieve([GrpcToRest.convert_point_id(id) for id in request.ids], False, True)
+        return wire.GetResponse(
+            result=[RestToGrpc.convert_record(models.Record(id=str(record.id), vector=record.vector, payload={})) for record in records]
+        )
+
+
+def _updated(shard: "edge.EdgeShard", operation: "edge.UpdateOperation") -> Any:
+    shard.update(operation)
+    return wire.PointsOperationResponse(result=wire.UpdateResult(operation_id=0, status=wire.UpdateStatus.Completed))
+
+
+def _filter(request: Any) -> "edge.Filter | None":
+    return edge_filter(GrpcToRest.convert_filter(request.filter)) if request.HasField("filter") else None
+
+
+def _query(request: models.QueryRequest) -> "edge.QueryRequest":
+    assert isinstance(request.query, models.NearestQuery)
+    return edge.QueryRequest(
+        limit=request.limit,
+        query=edge.Query.Nearest(request.query.nearest, request.using),
+        filter=None if request.filter is None else edge_filter(request.filter),
+        with_payload=request.with_payload,
+    )
+
+
+def _hit(hit: Any) -> models.ScoredPoint:
+    return models.ScoredPoint(id=str(hit.id), version=hit.version, score=hit.score, payload=hit.payload)
+
+
+@contextmanager
+def wire_server() -> Iterator[tuple[str, WireServer]]:
+    """A running server's URL and the server itself, gone with everything it held when the block ends."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
+        state = WireServer(Path(folder))
+        # As a real server: it takes messages of any size.
+        server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)])
+        wire.add_PointsServicer_to_server(_Points(state), server)  # type: ignore[no-untyped-call] # generated code
+        wire.add_CollectionsServicer_to_server(_Collections(state), server)  # type: ignore[no-untyped-call] # generated code
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        try:
+            yield f"grpc://127.0.0.1:{port}", state
+        finally:
+            server.stop(None).wait()
