@@ -165,17 +165,19 @@ def _draw(
 
 
 def _choose(log_probability_BNV: Tensor, chance_N: Tensor, sampling: Sampling) -> Tensor:
-    """Outputs (B, N) at the given chances of the cumulative distribution, likeliest first."""
+    """Outputs (B, N) at the given chances of the cumulative distribution."""
     probability_BNV = (log_probability_BNV.double() / sampling.temperature).softmax(dim=2)
-    probability_BNV, order_BNV = probability_BNV.sort(dim=2, descending=True, stable=True)
+    order_BNV = None
+    if sampling.top_p < 1.0:
+        probability_BNV, order_BNV = probability_BNV.sort(dim=2, descending=True, stable=True)
+        cut_BNV = probability_BNV.cumsum(dim=2) - probability_BNV >= sampling.top_p
+        probability_BNV = probability_BNV.masked_fill(cut_BNV, 0.0)
     cumulative_BNV = probability_BNV.cumsum(dim=2)
-    kept_BNV = cumulative_BNV - probability_BNV < sampling.top_p
-    kept_total_BN1 = (probability_BNV * kept_BNV).sum(dim=2, keepdim=True)
-    place_BN1 = torch.searchsorted(cumulative_BNV, chance_N[None, :, None] * kept_total_BN1, right=True)
-    # Rounding may put the last chance beyond the last token that may be drawn.
-    drawable_BNV = kept_BNV & (probability_BNV > 0)
-    place_BN1 = torch.minimum(place_BN1, drawable_BNV.sum(dim=2, keepdim=True) - 1)
-    return order_BNV.gather(2, place_BN1).squeeze(2)
+    total_BN1 = cumulative_BNV[:, :, -1:].contiguous()
+    place_BN1 = torch.searchsorted(cumulative_BNV, chance_N[None, :, None] * total_BN1, right=True)
+    # Rounding may put the highest chance on the total itself, which belongs to the last output of any probability.
+    place_BN1 = torch.minimum(place_BN1, torch.searchsorted(cumulative_BNV, total_BN1))
+    return (place_BN1 if order_BNV is None else order_BNV.gather(2, place_BN1)).squeeze(2)
 
 
 def _without_empty(log_probability_BNV: Tensor, position: int) -> Tensor:

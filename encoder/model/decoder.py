@@ -13,6 +13,8 @@ from torch.nn import functional as F
 
 END = 0
 """Output that closes every sequence; token i of the task's vocabulary is output i + 1."""
+FIRST_ROOM = 32
+"""Tokens for which incremental decoding makes room at first."""
 
 
 class Task(IntEnum):
@@ -72,18 +74,31 @@ class DecoderState:
     """Zero on real encoder tokens, as good as minus infinity on padding."""
     cross: list[tuple[Tensor, Tensor]]
     """Per layer, keys and values (B, H, E, D/H) of the encoder's tokens, shared by the rows of an item."""
-    written: list[tuple[Tensor, Tensor]]
-    """Per layer, keys and values (R, H, L, D/H) of the tokens written so far."""
+    written: list[Tensor]
+    """Per layer, keys and values (2, R, H, room, D/H) of the tokens written so far, with room for more."""
     length: int = 0
     """Inputs taken so far, the prefix included."""
 
+    def append(self, layer: int, key_RH1D: Tensor, value_RH1D: Tensor) -> tuple[Tensor, Tensor]:
+        """Write the keys and values of the present token; returns those of all tokens so far, (R, H, length + 1, D/H) each."""
+        if self.length == 0:
+            rows, heads, _, width = key_RH1D.shape
+            self.written.append(key_RH1D.new_empty(2, rows, heads, FIRST_ROOM, width))
+        # Room doubles when it is used up: making longer tensors at every step would cost more than all the rest.
+        elif self.length == self.written[layer].shape[3]:
+            self.written[layer] = torch.cat([self.written[layer], torch.empty_like(self.written[layer])], dim=3)
+        self.written[layer][0, :, :, self.length : self.length + 1] = key_RH1D
+        self.written[layer][1, :, :, self.length : self.length + 1] = value_RH1D
+        key, value = self.written[layer][:, :, :, : self.length + 1]
+        return key, value
+
     def select_rows(self, rows_R: Tensor) -> None:
         """Continue from these rows: indices into the present ones, which stay with their items."""
-        self.written = [(key[rows_R], value[rows_R]) for key, value in self.written]
+        self.written = [keys_values[:, rows_R] for keys_values in self.written]
 
     def select_items(self, items_B: Tensor) -> None:
         """Drop all items but these (indices into the present ones), with their rows."""
-        rows = self.written[0][0].shape[0] // self.bias_B11E.shape[0]
+        rows = self.written[0].shape[1] // self.bias_B11E.shape[0]
         self.select_rows((items_B[:, None] * rows + torch.arange(rows, device=items_B.device)).flatten())
         self.bias_B11E = self.bias_B11E[items_B]
         self.cross = [(key[items_B], value[items_B]) for key, value in self.cross]
@@ -133,12 +148,8 @@ class Decoder(nn.Module):
         prefix_D = self.prefix.weight[state.task]
         hidden_BND = F.embedding(last_BN, state.outputs_VD) if state.length else prefix_D.expand(*last_BN.shape, -1)
         rotation = _rotation(state.length, 1, self.config.width // self.config.heads, hidden_BND)
-        written = []
         for index, layer in enumerate(self._layers()):
-            before = state.written[index] if state.length else None
-            hidden_BND, keys_values = layer.step(hidden_BND, before, rotation, state.cross[index], state.bias_B11E)
-            written.append(keys_values)
-        state.written = written
+            hidden_BND = layer.step(hidden_BND, state, index, rotation)
         state.length += 1
         return self._logits(hidden_BND, state.outputs_VD).float().log_softmax(dim=2)
 
@@ -180,23 +191,13 @@ class _Layer(nn.Module):
         hidden_BLD = hidden_BLD + self.dropout(self.self_out(_join_heads(attended)))
         return self._read_and_feed(hidden_BLD, cross, bias_B11E)
 
-    def step(
-        self,
-        hidden_BND: Tensor,
-        before: tuple[Tensor, Tensor] | None,
-        rotation: tuple[Tensor, Tensor],
-        cross: tuple[Tensor, Tensor],
-        bias_B11E: Tensor,
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """One more token of every row, and the keys and values with it."""
+    def step(self, hidden_BND: Tensor, state: DecoderState, index: int, rotation: tuple[Tensor, Tensor]) -> Tensor:
+        """One more token of every row; its keys and values go to place `index` of the state."""
         hidden_R1D = self.self_norm(hidden_BND).flatten(0, 1)[:, None]
         query, key, value = map(self._split_heads, self.self_in(hidden_R1D).chunk(3, dim=2))
-        key = _rotate(key, rotation)
-        if before is not None:
-            key, value = torch.cat([before[0], key], dim=2), torch.cat([before[1], value], dim=2)
-        attended = F.scaled_dot_product_attention(_rotate(query, rotation), key, value)
+        attended = F.scaled_dot_product_attention(_rotate(query, rotation), *state.append(index, _rotate(key, rotation), value))
         hidden_BND = hidden_BND + self.self_out(_join_heads(attended)).view_as(hidden_BND)
-        return self._read_and_feed(hidden_BND, cross, bias_B11E), (key, value)
+        return self._read_and_feed(hidden_BND, state.cross[index], state.bias_B11E)
 
     def _read_and_feed(self, hidden_BLD: Tensor, cross: tuple[Tensor, Tensor], bias_B11E: Tensor) -> Tensor:
         # Positions play no part here, so the rows of an item can be its queries and share its keys: no copy of the encoder per beam.

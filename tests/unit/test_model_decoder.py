@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from encoder.model.decoder import END, Decoder, DecoderConfig, Task, pad_targets
+from encoder.model.decoder import END, FIRST_ROOM, Decoder, DecoderConfig, Task, pad_targets
 from encoder.model.losses import generation_loss
 
 CONFIG = DecoderConfig(text_vocabulary=11, smiles_vocabulary=7, encoder_width=12, width=16, layers=2, heads=2, feed_forward=24, dropout=0.0)
@@ -55,7 +55,8 @@ def test_a_logit_depends_on_the_targets_before_it_alone(task: Task) -> None:
 def test_incremental_decoding_equals_decoding_at_once(task: Task) -> None:
     decoder = make_decoder()
     encoder_BEC, mask_BE = encoded(5, 9)
-    targets_BL, _ = pad_targets([[0, 1, 2, 6, 3], [4, 4, 0, 5, 1]])
+    # More than twice the room that the state starts with.
+    targets_BL = torch.randint(1, 8, (2, 2 * FIRST_ROOM + 3), generator=torch.Generator().manual_seed(0))
     at_once = decoder(targets_BL, task, encoder_BEC, mask_BE).log_softmax(dim=2)
     state = decoder.start(task, encoder_BEC, mask_BE)
     last_BN = torch.zeros(2, 1, dtype=torch.long)

@@ -170,6 +170,18 @@ def test_the_token_score_decides_the_share_in_the_cluster(merging: AdaptiveMergi
     torch.testing.assert_close(equal.weights_BL[0], torch.full((4,), 0.25))
 
 
+def test_the_token_score_is_added_to_the_attention_of_the_merged_tokens() -> None:
+    # With a cluster for every token the merge itself cannot depend on the score: what changes comes from the attention.
+    merging = make_merging(ratio=1.0)
+    tokens_BLD, mask_BL = random_tokens(6)
+    before = merging(tokens_BLD, mask_BL)
+    with torch.no_grad():
+        merging.score.weight.mul_(5.0)
+    after = merging(tokens_BLD, mask_BL)
+    torch.testing.assert_close(after.weights_BL, before.weights_BL)
+    assert not torch.allclose(after.tokens_BKD, before.tokens_BKD, atol=1e-3)
+
+
 def test_very_large_token_scores_do_not_overflow(merging: AdaptiveMerging) -> None:
     with torch.no_grad():
         merging.score.weight.mul_(1e4)
