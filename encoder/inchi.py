@@ -51,15 +51,16 @@ def settle_mobile_hydrogens(molecule: Chem.Mol) -> Chem.Mol:
 
     The InChI stays the same, otherwise the molecule is returned as it was.
     """
-    plain = Chem.MolFromSmiles(Chem.MolToSmiles(molecule))
-    if plain is None:
+    settled = Chem.MolFromSmiles(Chem.MolToSmiles(molecule))
+    if settled is None:
         return molecule
     try:
-        settled = _MOBILE_HYDROGENS.normalize(plain)
+        _MOBILE_HYDROGENS.normalizeInPlace(settled)
+        settled = Chem.MolFromSmiles(Chem.MolToSmiles(settled))
     # A rule may lead where RDKit cannot follow (no Kekulé structure); the molecule is then left alone.
     except (ValueError, RuntimeError):
         return molecule
-    return settled if Chem.MolToInchi(settled) == Chem.MolToInchi(molecule) else molecule
+    return settled if settled is not None and Chem.MolToInchi(settled) == Chem.MolToInchi(molecule) else molecule
 
 
 def _letters(text: str, count: int) -> str:

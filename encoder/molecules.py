@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from rdkit import Chem
+
 from encoder.descriptors import FINGERPRINT_BITS, Descriptors, describe, fingerprint
 from encoder.inchi import is_standard_inchikey
 from encoder.normal_form import normal_form, parent_form
@@ -63,7 +65,18 @@ def standardise(text: str, limits: Limits = DEFAULT_LIMITS) -> Molecule:
 
 def standardise_structure(structure: Structure, limits: Limits = DEFAULT_LIMITS) -> Molecule:
     """Standardise a structure whose notation is known; see `standardise`."""
-    full = normal_form(parse(structure, limits))
+    molecule = parse(structure, limits)
+    try:
+        return _standardised(molecule)
+    except (MoleculeError, MemoryError):
+        raise
+    # RDKit raises half a dozen unrelated types on structures it reads but cannot work with; to the caller they are all one thing.
+    except Exception as error:
+        raise MoleculeError(Reason.UNSUPPORTED, f"RDKit reads this structure but cannot standardise it ({type(error).__name__}).") from error
+
+
+def _standardised(molecule: Chem.Mol) -> Molecule:
+    full = normal_form(molecule)
     parent = parent_form(full)
     return Molecule(
         smiles=full.smiles,

@@ -104,19 +104,23 @@ def parent_form(form: NormalForm) -> NormalForm:
             return form
     elif not charged:
         return form
-    if charged:
-        molecule = _UNCHARGER.uncharge(molecule)
-    return form if Chem.MolToSmiles(molecule) == form.smiles else normal_form(molecule)
+    try:
+        uncharged = _UNCHARGER.uncharge(molecule) if charged else molecule
+        return form if Chem.MolToSmiles(uncharged) == form.smiles else normal_form(uncharged)
+    # A proton on cyclopentadienide ends its aromaticity, which RDKit does not notice: such a fragment keeps its charge.
+    except (ValueError, RuntimeError, MoleculeError):
+        return normal_form(molecule)
 
 
 def _repair(molecule: Chem.Mol, smiles: str) -> tuple[str, Chem.Mol] | None:
     """Apply the rules once; None when they change nothing, or lead where RDKit cannot follow."""
-    cation, salt = "+" in smiles, _HAS_SALT_METAL.search(smiles) is not None
-    if not cation and not salt:
+    salt = _HAS_SALT_METAL.search(smiles) is not None
+    if not salt and "+" not in smiles:
         return None
     try:
-        repaired = _SALTS.Disconnect(molecule) if salt else molecule
-        repaired = _GROUPS.normalize(repaired) if "+" in smiles or salt else repaired
+        repaired = _SALTS.Disconnect(molecule) if salt else Chem.Mol(molecule)
+        # In place: the other way builds every possible product of every rule, and takes minutes over a polymer's hundred sulfoxides.
+        _GROUPS.normalizeInPlace(repaired)
         if Chem.MolToSmiles(repaired) == smiles:
             return None
         new_smiles, repaired = canonical(repaired)

@@ -12,6 +12,7 @@ from encoder.structures import DEFAULT_LIMITS, Kind, Limits, MoleculeError, Reas
 rdBase.DisableLog("rdApp.*")
 
 _INCHIKEY = re.compile(r"[A-Z]{14}-[A-Z]{10}-[A-Z]")
+_REACTION = re.compile(r"[^<>]*>[^<>]*>[^<>]*")
 _COUNTS_LINE = re.compile(r"^.*V[23]000[ \t]*$", re.MULTILINE)
 _MOLBLOCK_MARK = re.compile(r"^M  END|V[23]000[ \t]*$", re.MULTILINE)
 _LINE_BREAK = re.compile(r"\r\n|\r|\n")
@@ -20,7 +21,8 @@ _FORMULA_ATOM = re.compile(r"([A-Z][a-z]?)(\d*)")
 _LOG_PREFIX = re.compile(r"^\[\d\d:\d\d:\d\d\] ?|SMILES Parse Error: |ERROR: ?")
 _LOG_POSITION = re.compile(r"around position (\d+)")
 _LOG_VALENCE = re.compile(r"Explicit valence for atom # (\d+) (\w+), (\d+)")
-_LOG_NOISE = ("****", "----", "Violation", "Failed Expression", "Stacktrace", "Post-condition", "Pre-condition", "Invariant")
+_LOG_NOT_IN_RING = re.compile(r"non-ring atom (\d+) marked aromatic")
+_LOG_NOISE = ("****", "----", "Violation", "Failed Expression", "Post-condition", "Pre-condition", "Invariant")
 _INVALID = {"smiles": Reason.INVALID_SMILES, "inchi": Reason.INVALID_INCHI, "molblock": Reason.INVALID_MOLBLOCK}
 _NAMES = {"smiles": "SMILES", "inchi": "InChI", "molblock": "molfile"}
 _HEADER_LINES = 3
@@ -54,7 +56,7 @@ def parse_smiles(text: str, limits: Limits = DEFAULT_LIMITS) -> Chem.Mol:
         raise MoleculeError(
             Reason.UNSUPPORTED, "An InChIKey names a structure but does not hold it: give SMILES, InChI or a molfile instead."
         )
-    if ">" in smiles.replace("->", ""):
+    if _REACTION.fullmatch(smiles.replace("->", "")):
         raise MoleculeError(Reason.UNSUPPORTED, "The text is a reaction, not one molecule.")
     if extension and not (extension.startswith("|") and extension.endswith("|")):
         raise MoleculeError(Reason.INVALID_SMILES, "The SMILES is followed by further text: give the structure alone, without a name.")
@@ -138,13 +140,23 @@ def _call(read: Callable[[bool], Chem.Mol | None], sanitize: bool, kind: Kind) -
 
 
 def _readable(log: str) -> str:
-    """Reduce what RDKit logged to the one line that tells a person what is wrong."""
+    """Reduce what RDKit logged to the one line that tells a person what is wrong; stack traces end here."""
+    log = log.partition("Stacktrace")[0]
     if position := _LOG_POSITION.search(log):
         return f"check for mistakes around position {position[1]}"
+    # RDKit counts atoms from 0, people from 1.
     if valence := _LOG_VALENCE.search(log):
         return f"atom {int(valence[1]) + 1} ({valence[2]}) has valence {valence[3]}, more than it can have"
+    if aromatic := _LOG_NOT_IN_RING.search(log):
+        return f"atom {int(aromatic[1]) + 1} is written as aromatic but is in no ring"
+    if "kekulize" in log.lower():
+        return "its aromatic atoms allow no alternating double bonds; a hydrogen, as in [nH], may be missing"
+    if "unclosed ring" in log:
+        return "a ring is not closed"
     lines = (_LOG_PREFIX.sub("", line.strip()).strip(" .:") for line in log.splitlines())
-    message = next((line for line in lines if line and not line.startswith(_LOG_NOISE)), "it breaks the rules of the notation")
+    message = next(
+        (line for line in lines if line and "::" not in line and not line.startswith(_LOG_NOISE)), "it breaks the rules of the notation"
+    )
     return message.split(" for input:")[0][:200]
 
 
