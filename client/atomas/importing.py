@@ -71,7 +71,7 @@ class Batcher:
         message = codec.encode_row(_as_row(row), self._position)
         size = message.ByteSize()
         if size > MAX_ROW_BYTES:
-            complaint = f"The row takes {size >> 20} MiB; the limit is {MAX_ROW_BYTES >> 20}."
+            complaint = f"The row takes {size:,} bytes; the limit is {MAX_ROW_BYTES:,}."
             message = ImportRow(position=message.position, unreadable=complaint)
             size = message.ByteSize()
         full = self.rest() if self._rows and (len(self._rows) >= CHUNK_ROWS or self._bytes + size > CHUNK_BYTES) else []
@@ -95,7 +95,10 @@ class ImportSession:
         self._unacknowledged: deque[_Chunk] = deque()
         # Chunks of those above that went out on the present stream.
         self._sent = 0
-        self._opened = self._finished = self._ended = False
+        # What the present stream has seen: start sent, start answered, finish sent.
+        self._opened = self._answered = self._finished = False
+        # Whether the source has no more rows.
+        self._ended = False
         # Breaks since the last progress, and when the first of them was.
         self._breaks = 0
         self._broken_since = 0.0
@@ -120,10 +123,15 @@ class ImportSession:
         self._ended = True
 
     def next_request(self) -> ImportCompoundsRequest | None:
-        """What to send now on the present stream, if anything."""
+        """What to send now on the present stream, if anything.
+
+        The answer to `start` is waited for, and after a break each chunk's: a refusal must not be lost under what was sent after it.
+        """
         if not self._opened:
             self._opened = True
             return ImportCompoundsRequest(start=self._start)
+        if not self._answered or (self._breaks and self._sent):
+            return None
         if self._sent < len(self._unacknowledged):
             self._sent += 1
             return self._unacknowledged[self._sent - 1].request
@@ -134,6 +142,7 @@ class ImportSession:
 
     def receive(self, response: ImportCompoundsResponse) -> None:
         """Take in an acknowledgement."""
+        self._answered = True
         self.operation = response.operation or self.operation
         if response.acknowledged_rows > self.acknowledged_rows:
             self._breaks = 0
@@ -150,7 +159,7 @@ class ImportSession:
         self._breaks += 1
         if now - self._broken_since > (PATIENCE_SECONDS if self.operation else FIRST_PATIENCE_SECONDS):
             raise error
-        self._opened = self._finished = False
+        self._opened = self._answered = self._finished = False
         self._sent = 0
         if error.retry_after_seconds is not None:
             return error.retry_after_seconds * random.uniform(1.0, 1.5)

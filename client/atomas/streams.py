@@ -12,7 +12,7 @@ import grpc
 
 from atomas import importing
 from atomas.calls import IMPORT_COMPOUNDS
-from atomas.errors import AtomasError, CancelledError, from_rpc_error
+from atomas.errors import AtomasError, CancelledError, InternalError, from_rpc_error
 from atomas.importing import ImportSession
 from atomas.v1.library_service_pb2 import ImportCompoundsRequest, ImportCompoundsResponse, ImportRow
 
@@ -180,6 +180,7 @@ class _AsyncStream:
     def __init__(self, channel: grpc.aio.Channel, address: str) -> None:
         self._address = address
         self._inbox: asyncio.Queue[_Event] = asyncio.Queue()
+        self._write_failed = False
         open_stream = channel.stream_stream(
             IMPORT_COMPOUNDS,
             request_serializer=ImportCompoundsRequest.SerializeToString,
@@ -189,21 +190,29 @@ class _AsyncStream:
         self._reader = asyncio.create_task(self._read())
 
     async def send(self, request: ImportCompoundsRequest) -> None:
-        # A broken stream is told by the reader, with its reason.
-        with contextlib.suppress(grpc.RpcError, asyncio.InvalidStateError):
+        try:
             await self._call.write(request)
+        except asyncio.InvalidStateError:
+            # The stream has ended; the reader tells with which status.
+            pass
+        except grpc.RpcError:
+            self._write_failed = True
 
     async def received(self, wait: bool) -> AsyncIterator[ImportCompoundsResponse]:
         if wait:
             try:
-                yield _response(await asyncio.wait_for(self._inbox.get(), importing.STALL_SECONDS))
+                yield self._response(await asyncio.wait_for(self._inbox.get(), importing.STALL_SECONDS))
             except TimeoutError:
                 raise _StreamBrokenError(importing.stream_stalled()) from None
         else:
             # The reader gets its turn even when rows come without waiting.
             await asyncio.sleep(0)
         while not self._inbox.empty():
-            yield _response(self._inbox.get_nowait())
+            yield self._response(self._inbox.get_nowait())
+
+    def _response(self, event: _Event) -> ImportCompoundsResponse:
+        # Writing to a stream that the service has just ended makes grpc.aio put an INTERNAL of its own in place of the service's status.
+        return _response(None if self._write_failed and isinstance(event, InternalError) else event)
 
     async def close(self) -> None:
         self._call.cancel()

@@ -47,8 +47,9 @@ class RefusedError(Exception):
 class ImportScript:
     """How the import stream misbehaves: each number is the count of acknowledgements after which one stream breaks."""
 
-    # Rows are stored, their acknowledgement is lost, and the stream breaks.
     break_after: deque[int] = field(default_factory=deque)
+    # Whether rows that came before the break are lost, or stored with only their acknowledgement lost.
+    lose_rows: bool = False
     code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE
     # The stream ends politely instead.
     end_politely: bool = False
@@ -198,6 +199,8 @@ class ScriptedService:
                         if not request.start.allow_missing:
                             raise RefusedError(grpc.StatusCode.NOT_FOUND, f"There is no {library}.", reason="LIBRARY_NOT_FOUND")
                         self.libraries[library] = library_pb2.Library(name=library)
+                elif answers == break_after and self.import_script.lose_rows:
+                    pass
                 elif step == "rows":
                     if request.rows.offset > len(held):
                         raise RefusedError(grpc.StatusCode.OUT_OF_RANGE, "Rows are missing.", reason="IMPORT_GAP")
