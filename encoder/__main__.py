@@ -10,7 +10,9 @@ import torch
 from rdkit import RDLogger
 
 from encoder.checkpoint import CheckpointError
+from encoder.inference import Encoder
 from encoder.training.dataset import DatasetError
+from encoder.training.evaluate import evaluate_retrieval, read_retrieval_task
 from encoder.training.recipes import RECIPES, read_training_set, train
 
 _ROOT = Path(__file__).parents[1]
@@ -23,6 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.command == "train":
             _train(options)
+        else:
+            _evaluate(options)
     except (CheckpointError, DatasetError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -45,6 +49,16 @@ def _parser() -> argparse.ArgumentParser:
     training.add_argument(
         "--threads", type=int, default=os.cpu_count(), help="processor threads; results are reproducible with the same number"
     )
+    evaluation = commands.add_parser("evaluate", help="judge a checkpoint")
+    judgements = evaluation.add_subparsers(dest="judgement", required=True)
+    retrieval = judgements.add_parser("retrieval", help="text to molecule search in the Text2Mol protocol")
+    retrieval.add_argument("--pairs", type=Path, required=True, help="queries: .tsv with the columns cid, smiles, description")
+    retrieval.add_argument(
+        "--candidates", type=Path, nargs="*", default=[], help="more molecules of the pool: .tsv or .tsv.gz with a smiles column"
+    )
+    retrieval.add_argument("--model", type=Path, help="checkpoint folder (default: the shipped weights)")
+    retrieval.add_argument("--threads", type=int, default=os.cpu_count(), help="processor threads and processes")
+    retrieval.add_argument("--json", action="store_true", help="print one JSON document instead of lines")
     return parser
 
 
@@ -54,6 +68,14 @@ def _train(options: argparse.Namespace) -> None:
     out = options.out or _ROOT / "runs" / recipe.name
     train(recipe, read_training_set(recipe, options.data), out, lambda line: print(line, flush=True))
     print(json.dumps({"out": str(out)}))
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    encoder = Encoder.load(options.model, options.threads)
+    task = read_retrieval_task(options.pairs, options.candidates, options.threads)
+    results = evaluate_retrieval(encoder, task, report=(lambda line: None) if options.json else print)
+    if options.json:
+        print(json.dumps(results))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from encoder.features import FEATURES_VERSION, MoleculeFeatures, TextFeatures
 from encoder.model.atomas import AtomasEncoder
 from encoder.model.config import EncoderConfig
 from encoder.molecules import STANDARD_VERSION
+from encoder.quantisation import dequantise, quantise
 
 FORMAT = "atomas-1"
 DEFAULT_WEIGHTS = Path(__file__).parent / "weights"
@@ -39,15 +40,17 @@ class Checkpoint:
     version: str
 
 
-def save_checkpoint(folder: Path, model: AtomasEncoder, text_features: TextFeatures, molecule_features: MoleculeFeatures) -> str:
-    """Write a checkpoint and return its version. Tables become 8-bit integers with a scale per row, all else 16-bit floats.
+def save_checkpoint(
+    folder: Path, model: AtomasEncoder, text_features: TextFeatures, molecule_features: MoleculeFeatures, table_bits: int = 8
+) -> str:
+    """Write a checkpoint and return its version. Tables are stored in 8 or 4 bits a number, all else in 16-bit floats.
 
     The manifest is written last: a folder without it is no checkpoint.
     """
     tensors: dict[str, Tensor] = {"text.idf": torch.from_numpy(text_features.learnt_idf.copy())}
     for name, tensor in model.state_dict().items():
         if name.endswith(".table"):
-            tensors[f"{name}.integers"], tensors[f"{name}.scales"] = _quantise(tensor)
+            tensors |= {f"{name}.{part}": stored for part, stored in quantise(tensor, table_bits).items()}
         else:
             tensors[name] = tensor.to(torch.float16).contiguous()
     features = {
@@ -93,19 +96,16 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(model, text_features, molecule_features, _version(manifest))
 
 
-def _quantise(table_ND: Tensor) -> tuple[Tensor, Tensor]:
-    # The scale is rounded to what is stored before it divides, so that reading gives back the nearest of 255 steps.
-    scales_N1 = (table_ND.abs().amax(dim=1, keepdim=True) / 127).clamp_min(1e-6).to(torch.float16)
-    return (table_ND / scales_N1.float()).round().clamp(-127, 127).to(torch.int8), scales_N1
-
-
 def _dequantised(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    state = {name: tensor.float() for name, tensor in tensors.items() if not name.endswith((".integers", ".scales"))}
+    state: dict[str, Tensor] = {}
+    tables: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        if name.endswith(".integers"):
-            table = name.removesuffix(".integers")
-            state[table] = tensor.float() * tensors[f"{table}.scales"].float()
-    return state
+        table, is_part, part = name.partition(".table.")
+        if is_part:
+            tables.setdefault(f"{table}.table", {})[part] = tensor
+        else:
+            state[name] = tensor.float()
+    return state | {name: dequantise(parts) for name, parts in tables.items()}
 
 
 def _version(manifest: dict[str, Any]) -> str:

@@ -272,16 +272,26 @@ def _whole_keys(molecule: Chem.Mol, smiles: str) -> list[str]:
     keys = [f"maccs:{bit}" for bit in rdMolDescriptors.GetMACCSKeysFingerprint(molecule).GetOnBits()]
     formula = rdMolDescriptors.CalcMolFormula(molecule)
     keys += [f"count:{element}{min(int(count or 1), 80)}" for element, count in _FORMULA.findall(formula)]
-    keys.append(f"charge:{Chem.GetFormalCharge(molecule)}")
-    charged = Counter("+" if charge > 0 else "-" for atom in molecule.GetAtoms() if (charge := atom.GetFormalCharge()))
+    atoms = list(molecule.GetAtoms())
+    charges = [charge for atom in atoms if (charge := atom.GetFormalCharge())]
+    keys.append(f"charge:{sum(charges)}")
+    charged = Counter("+" if charge > 0 else "-" for charge in charges)
     keys += [f"charged:{sign}{count}" for sign, count in charged.items()]
-    rings = Counter(len(ring) for ring in molecule.GetRingInfo().AtomRings())
+    rings = Counter(map(len, molecule.GetRingInfo().AtomRings()))
     keys += [f"ring:{size}x{count}" for size, count in rings.items()]
     keys.append(f"rings:{sum(rings.values())}")
     keys.append(f"fragments:{smiles.count('.')}")
-    stereo = Counter(atom.GetProp("_CIPCode") for atom in molecule.GetAtoms() if atom.HasProp("_CIPCode"))
-    stereo.update(str(bond.GetStereo()) for bond in molecule.GetBonds() if bond.GetStereo() > Chem.BondStereo.STEREOANY)
+    # Looking for stereo labels costs more than looking whether the spelling can have any.
+    stereo: Counter[str] = Counter()
+    if "@" in smiles:
+        stereo.update(atom.GetProp("_CIPCode") for atom in atoms if atom.HasProp("_CIPCode"))
+    bonds = list(molecule.GetBonds())
+    if "/" in smiles or "\\" in smiles:
+        stereo.update(_NAMES[label] for bond in bonds if (label := bond.GetStereo()) in _NAMES)
     keys += [f"stereo:{label}{count}" for label, count in stereo.items()]
-    unsaturated = Counter(str(bond.GetBondType()) for bond in molecule.GetBonds())
-    keys += [f"bonds:{label}{min(count, 40)}" for label, count in unsaturated.items() if label != "SINGLE"]
+    unsaturated = Counter(kind for bond in bonds if (kind := bond.GetBondType()) != Chem.BondType.SINGLE)
+    keys += [f"bonds:{kind.name}{min(count, 40)}" for kind, count in unsaturated.items()]
     return keys
+
+
+_NAMES = {label: label.name for label in Chem.BondStereo.values.values() if label > Chem.BondStereo.STEREOANY}

@@ -135,3 +135,27 @@ class AtomasEncoder(nn.Module):
         mass_BL = tokens_BLD.new_zeros(batch.mask_BL.shape)
         mass_BL[batch.mask_BL] = batch.mass_T
         return EncodedItems(tokens_BLD, batch.mask_BL, tower.project(tower.pool(tokens_BLD, mass_BL)))
+
+    def encode_ragged(
+        self, modality: Modality, tokens_TD: Tensor, mass_T: Tensor, token_counts_B: Tensor, pass_tokens: int = 8192
+    ) -> Tensor:
+        """Return the vectors (B, E) of items whose token embeddings lie one after the other.
+
+        Items of like length share a pass of at most `pass_tokens` tokens, so that one long item does not pad all others.
+        """
+        tower = self.tower(modality)
+        starts_B = token_counts_B.cumsum(0) - token_counts_B
+        order_B = token_counts_B.argsort(descending=True, stable=True)
+        pooled: list[Tensor] = []
+        done = 0
+        while done < len(order_B):
+            longest = int(token_counts_B[order_B[done]])
+            rows_b = order_B[done : done + max(1, pass_tokens // longest)]
+            done += len(rows_b)
+            positions_L = torch.arange(longest)
+            mask_bL = positions_L < token_counts_B[rows_b, None]
+            # Padding repeats an item's last token, which the mask hides: no zeros need to be made.
+            places_bL = starts_B[rows_b, None] + positions_L.minimum(token_counts_B[rows_b, None] - 1)
+            tokens_bLD = self.backbone(tokens_TD[places_bL], mask_bL)
+            pooled.append(tower.pool(tokens_bLD, mass_T[places_bL] * mask_bL))
+        return tower.project(torch.cat(pooled)[order_B.argsort()])

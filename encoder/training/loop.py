@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
@@ -20,8 +19,9 @@ from torch import Tensor
 from encoder.features import MoleculeFeatures, TextFeatures
 from encoder.model.atomas import MODALITIES, AtomasEncoder, Modality
 from encoder.training.dataset import DatasetError, Pair, similar_batches, vary_text
+from encoder.training.items import Bags, ItemBatch, Tokens
 from encoder.training.metrics import rank_by_cosine, retrieval_scores
-from encoder.training.sparse import TableAdam, bag_matrix
+from encoder.training.sparse import TableAdam
 
 Scores = dict[str, float]
 
@@ -80,14 +80,16 @@ class Trainer:
         self.model, self.schedule, self._report = model, schedule, report
         self._text_features, self._pairs = text_features, data.pairs
         self._siblings = _siblings(data.pairs)
-        self._texts = self._text_bags([pair.text for pair in data.pairs])
-        self._molecule_of_row, self._molecules = _molecule_bags(data, molecule_features)
+        self._item_type = Tokens if model.config.layers else Bags
+        self._texts = self._text_items([pair.text for pair in data.pairs])
+        smiles, self._molecule_of_row = _distinct_molecules(data)
+        self._molecules = self._item_type(molecule_features(smiles), molecule_features.rows)
         extra = -1 - np.arange(len(data.distractors))
         self._molecule_keys = np.concatenate([_numbered([pair.inchikey for pair in data.pairs]), extra])
         self._text_keys = np.concatenate([_numbered([pair.text for pair in data.pairs]), extra])
         self._validation = (
-            self._text_bags(data.validation.texts),
-            bag_matrix(molecule_features(data.validation.pool), molecule_features.rows),
+            self._text_items(data.validation.texts),
+            self._item_type(molecule_features(data.validation.pool), molecule_features.rows),
         )
         self.epoch = 0
         self.history: list[Scores] = []
@@ -153,22 +155,15 @@ class Trainer:
     def _table_steps(self) -> dict[str, int]:
         return {modality: table.steps for modality, table in self._tables.items()}
 
-    def _text_bags(self, texts: list[str]) -> sp.csr_matrix:
-        return bag_matrix(self._text_features(texts), self._text_features.rows)
-
-    def _epoch_texts(self, generator: np.random.Generator) -> tuple[sp.csr_matrix, NDArray[np.int64]]:
-        """The texts of an epoch, varied, and the row of each pair's text among them."""
-        rows = np.arange(len(self._pairs))
-        shown = [vary_text(pair, siblings, generator) for pair, siblings in zip(self._pairs, self._siblings, strict=True)]
-        changed = np.flatnonzero([text != pair.text for pair, text in zip(self._pairs, shown, strict=True)])
-        rows[changed] = len(self._pairs) + np.arange(len(changed))
-        return sp.vstack([self._texts, self._text_bags([shown[row] for row in changed])]).tocsr(), rows
+    def _text_items(self, texts: list[str]) -> Bags | Tokens:
+        return self._item_type(self._text_features(texts), self._text_features.rows)
 
     def _run_epoch(self) -> float:
         schedule, model = self.schedule, self.model
         generator = np.random.default_rng([schedule.seed, self.epoch])
         torch.manual_seed(schedule.seed * 1_000_003 + self.epoch)
-        texts, text_rows = self._epoch_texts(generator)
+        shown = [vary_text(pair, siblings, generator) for pair, siblings in zip(self._pairs, self._siblings, strict=True)]
+        texts = self._text_items(shown)
         group = schedule.group if self.epoch >= schedule.group_from_epoch else 1
         # A batch of one pair, or of molecules without text alone, has nothing to tell apart.
         batches = [batch for batch in similar_batches(self._vectors.numpy(), schedule.batch, group, generator) if self._paired(batch) > 1]
@@ -177,9 +172,9 @@ class Trainer:
         for step, rows in enumerate(batches):
             rows = np.sort(rows)
             count = self._paired(rows)
-            text_BE = self._encode("text", _drop(texts[text_rows[rows[:count]]], model.config.feature_dropout, generator))
-            molecules = self._molecules[self._molecule_of_row[rows]]
-            molecule_NE = self._encode("molecule", _drop(molecules, model.config.feature_dropout, generator))
+            text_BE = self._encode("text", texts.select(rows[:count], model.config.feature_dropout, generator))
+            molecules = self._molecules.select(self._molecule_of_row[rows], model.config.feature_dropout, generator)
+            molecule_NE = self._encode("molecule", molecules)
             same_NN = _same(self._molecule_keys[rows]) | _same(self._text_keys[rows])
             loss = contrastive_loss(text_BE, molecule_NE, model.log_scale, same_NN[:count])
             self._dense.zero_grad()
@@ -199,18 +194,22 @@ class Trainer:
     def _paired(self, rows: NDArray[np.int64]) -> int:
         return int((rows < len(self._pairs)).sum())
 
-    def _encode(self, modality: Modality, matrix: sp.csr_matrix) -> Tensor:
-        return self.model.tower(modality).project(self._tables[modality].look_up(matrix))
+    def _encode(self, modality: Modality, batch: ItemBatch) -> Tensor:
+        sums = self._tables[modality].look_up(batch.matrix)
+        if batch.token_counts is None or batch.mass is None:
+            return self.model.tower(modality).project(sums)
+        return self.model.encode_ragged(modality, sums, torch.from_numpy(batch.mass), torch.from_numpy(batch.token_counts))
 
     @torch.no_grad()
     def validate(self) -> Scores:
         """Score text to molecule retrieval over the whole pool."""
         self.model.eval()
-        texts, pool = (self._all_vectors(modality, matrix) for modality, matrix in zip(MODALITIES, self._validation, strict=True))
+        texts, pool = (self._all_vectors(modality, items) for modality, items in zip(MODALITIES, self._validation, strict=True))
         return retrieval_scores(rank_by_cosine(texts, pool, np.arange(len(texts)))).to_json()
 
-    def _all_vectors(self, modality: Modality, matrix: sp.csr_matrix) -> NDArray[np.float32]:
-        return np.concatenate([self._encode(modality, matrix[start : start + 2048]).numpy() for start in range(0, matrix.shape[0], 2048)])
+    def _all_vectors(self, modality: Modality, items: Bags | Tokens) -> NDArray[np.float32]:
+        chunks = np.array_split(np.arange(len(items)), math.ceil(len(items) / 2048))
+        return np.concatenate([self._encode(modality, items.select(rows)).numpy() for rows in chunks])
 
 
 def contrastive_loss(text_BE: Tensor, molecule_NE: Tensor, log_scale: Tensor, same_BN: Tensor) -> Tensor:
@@ -242,12 +241,12 @@ def _siblings(pairs: list[Pair]) -> list[list[str]]:
     return [[text for text in texts[pair.inchikey] if text != pair.text] for pair in pairs]
 
 
-def _molecule_bags(data: TrainingSet, features: MoleculeFeatures) -> tuple[NDArray[np.int64], sp.csr_matrix]:
-    """The bag of each distinct molecule, and which of them each row (pairs, then distractors) shows."""
+def _distinct_molecules(data: TrainingSet) -> tuple[list[str], NDArray[np.int64]]:
+    """The molecules to featurise, and which of them each row (pairs, then distractors) shows."""
     smiles = sorted({pair.smiles for pair in data.pairs})
     place = {text: row for row, text in enumerate(smiles)}
     rows = [place[pair.smiles] for pair in data.pairs] + [len(smiles) + index for index in range(len(data.distractors))]
-    return np.array(rows, dtype=np.int64), bag_matrix(features(smiles + data.distractors), features.rows)
+    return smiles + data.distractors, np.array(rows, dtype=np.int64)
 
 
 def _numbered(values: list[str]) -> NDArray[np.int64]:
@@ -256,12 +255,3 @@ def _numbered(values: list[str]) -> NDArray[np.int64]:
 
 def _same(keys: NDArray[np.int64]) -> Tensor:
     return torch.from_numpy(keys[:, None] == keys[None, :])
-
-
-def _drop(matrix: sp.csr_matrix, share: float, generator: np.random.Generator) -> sp.csr_matrix:
-    """Hide a share of the features; the rest make up for them."""
-    if not share:
-        return matrix
-    kept = generator.random(len(matrix.data), dtype=np.float32) >= share
-    ends = np.concatenate([[0], np.cumsum(kept)])
-    return sp.csr_matrix((matrix.data[kept] / (1 - share), matrix.indices[kept], ends[matrix.indptr]), shape=matrix.shape)

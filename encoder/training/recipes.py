@@ -52,6 +52,8 @@ class Recipe:
     model: dict[str, Any] = field(default_factory=dict)
     """Fields of EncoderConfig that differ from its defaults; table sizes come from the dictionaries."""
 
+    table_bits: int = 8
+    """Bits of a number of the stored tables, 8 or 4."""
     pool_limit: int | None = None
     """Validation texts and pool molecules at most; all by default."""
 
@@ -68,13 +70,21 @@ def tiny() -> Recipe:
         kinds=("sample",),
         pool_limit=300,
         sizes=FeatureSizes(word_ngrams=1_500, character_ngrams=1_500, min_texts=2, buckets=64, min_molecules=2),
-        model={"width": 32, "head_width": 64, "dimension": 32, "attention_width": 32, "attention_heads": 2, "feed_forward_width": 32},
+        model={
+            "layers": 1,
+            "width": 32,
+            "head_width": 64,
+            "dimension": 32,
+            "attention_width": 32,
+            "attention_heads": 2,
+            "feed_forward_width": 32,
+        },
     )
 
 
 def bag() -> Recipe:
     """The first shipped weights: the encoder without layers, an hour on one core."""
-    return Recipe(name="bag", schedule=Schedule(epochs=40, batch=1024, group=64, group_from_epoch=1), model={"head_width": 512, "feature_dropout": 0.2})
+    return Recipe(name="bag", schedule=Schedule(epochs=26, group=32), model={"width": 512})
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = {"tiny": tiny, "bag": bag}
@@ -114,6 +124,6 @@ def train(recipe: Recipe, data: TrainingSet, out: Path, report: Callable[[str], 
     model = AtomasEncoder(EncoderConfig(text_features.rows, molecule_features.rows, **recipe.model))
     report(f"{len(data.pairs)} pairs, {text_features.rows} text features, {molecule_features.rows} molecule features")
     history = Trainer(model, text_features, molecule_features, data, recipe.schedule, report).run(out / "state.safetensors")
-    version = save_checkpoint(out / "checkpoint", model, text_features, molecule_features)
+    version = save_checkpoint(out / "checkpoint", model, text_features, molecule_features, recipe.table_bits)
     report(f"checkpoint {version} in {out / 'checkpoint'}")
     return history

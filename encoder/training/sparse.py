@@ -10,18 +10,6 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from encoder.features import TokenFeatures
-
-
-def bag_matrix(features: TokenFeatures, table_rows: int) -> sp.csr_matrix:
-    """The bags of items as a sparse matrix (B, N)."""
-    weights = features.weights * np.repeat(features.mass, features.feature_counts)
-    token_ends = np.concatenate([[0], np.cumsum(features.token_counts)])
-    feature_ends = np.concatenate([[0], np.cumsum(features.feature_counts)])
-    matrix = sp.csr_matrix((weights, features.ids, feature_ends[token_ends]), shape=(len(features.token_counts), table_rows))
-    matrix.sum_duplicates()
-    return matrix
-
 
 @dataclass(frozen=True, slots=True)
 class UsedRows:
