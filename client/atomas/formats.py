@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from atomas.errors import ReaderError
-from atomas.rows import SMILES_FIELDS, Roles, assign_roles, normalise, row_from_fields
+from atomas.rows import Roles, assign_roles, holds_smiles, row_from_fields
 from atomas.types import Row
 
 # No compound has a line or a record this long: what does is another kind of file.
@@ -36,7 +36,7 @@ def read_smiles(stream: Lines) -> Iterator[Row]:
         structure, rest = [*text.split(maxsplit=1), "", ""][:2]
         if not structure or structure.startswith("#"):
             continue
-        is_header, may_be_header = may_be_header and normalise(structure) in SMILES_FIELDS, False
+        is_header, may_be_header = may_be_header and holds_smiles(structure), False
         if is_header:
             continue
         extension = ""

@@ -1,7 +1,7 @@
 """From the named fields of any source to an import row: which column means what."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -10,9 +10,17 @@ from typing import Any
 
 from atomas.types import JsonValue, Row
 
-# Field names as `normalise` leaves them, best first: of several the first in the row is used and the others stay metadata.
+# Field names, best first: of several the first in the row is used and the others stay metadata.
 # PubChem's canonical SMILES lack stereochemistry, so an isomeric column goes before a canonical one.
-SMILES_FIELDS = ("smiles", "isomeric_smiles", "canonical_smiles", "structure", "smiles_string", "pubchem_openeye_iso_smiles")
+SMILES_FIELDS = (
+    "smiles",
+    "isomeric_smiles",
+    "canonical_smiles",
+    "connectivity_smiles",
+    "structure",
+    "smiles_string",
+    "pubchem_openeye_iso_smiles",
+)
 INCHI_FIELDS = ("inchi", "standard_inchi", "pubchem_iupac_inchi")
 MOLBLOCK_FIELDS = ("molblock", "molfile", "mol_block", "ctab")
 ID_FIELDS = (
@@ -45,8 +53,13 @@ class Roles:
 
 
 def normalise(field: str) -> str:
-    """`ChEBI Name` and `chebi-name` are `chebi_name`."""
-    return re.sub(r"[\s\-.]+", "_", field.strip().lower())
+    """`ChEBI Name`, `chebi-name` and `ChebiName` are all `chebiname`."""
+    return re.sub(r"[\s\-._]+", "", field.lower())
+
+
+def holds_smiles(field: str) -> bool:
+    """Whether a field of this name holds SMILES."""
+    return normalise(field) in map(normalise, SMILES_FIELDS)
 
 
 @lru_cache(maxsize=256)
@@ -59,14 +72,13 @@ def assign_roles(fields: tuple[str, ...], hold_structure: bool = True) -> Roles:
     for field in fields:
         present.setdefault(normalise(field), field)
     structures = [
-        (kind, present[known])
+        (kind, field)
         for kind, names in (("smiles", SMILES_FIELDS), ("molblock", MOLBLOCK_FIELDS), ("inchi", INCHI_FIELDS))
-        for known in names
-        if hold_structure and known in present
+        for field in _known(names, present)
+        if hold_structure
     ]
-    id_field, name_field = _first(ID_FIELDS, present), _first(NAME_FIELDS, present)
-    synonyms = [present[known] for known in SYNONYM_FIELDS if known in present]
-    descriptions = [present[known] for known in DESCRIPTION_FIELDS if known in present]
+    id_field, name_field = next(_known(ID_FIELDS, present), None), next(_known(NAME_FIELDS, present), None)
+    synonyms, descriptions = list(_known(SYNONYM_FIELDS, present)), list(_known(DESCRIPTION_FIELDS, present))
     # The other structure columns are fallbacks for rows that lack the first, and metadata.
     used = {id_field, name_field, *synonyms, *descriptions, *(field for _, field in structures[:1])}
     return Roles(structures, id_field, name_field, synonyms, descriptions, [field for field in fields if field not in used])
@@ -145,8 +157,9 @@ def plain(value: Any) -> JsonValue:
     return str(value)
 
 
-def _first(names: Sequence[str], present: Mapping[str, str]) -> str | None:
-    return next((present[name] for name in names if name in present), None)
+def _known(names: Sequence[str], present: Mapping[str, str]) -> Iterator[str]:
+    """The fields that have one of these names, in the order of the names."""
+    return (present[spelled] for spelled in map(normalise, names) if spelled in present)
 
 
 def _text(value: Any) -> str:
