@@ -4,6 +4,8 @@ It is no Qdrant: one process, no replication, only the calls that the vector ind
 """
 
 import tempfile
+import threading
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -35,11 +37,33 @@ class WireServer:
         self._folder = folder
         self._collections: dict[str, Collection] = {}
         self._failures: list[grpc.StatusCode] = []
+        self._going = threading.Event()
+        self._going.set()
         self.calls: list[str] = []
+        self.tenants: list[str] = []
 
     def fail_next(self, *statuses: grpc.StatusCode) -> None:
         """The next calls end with these."""
         self._failures.extend(statuses)
+
+    def hang(self) -> None:
+        """Calls get no answer until `go_on`."""
+        self._going.clear()
+
+    def go_on(self) -> None:
+        """Calls are answered again."""
+        self._going.set()
+
+    def indexed(self, name: str) -> list[str]:
+        """Paths of the collection's payload indexes."""
+        return list(self._collections[name].shard.info().payload_schema)
+
+    def drop(self, name: str) -> bool:
+        """Removes the collection; False when there is none."""
+        found = self._collections.pop(name, None)
+        if found is not None:
+            found.shard.close()
+        return found is not None
 
     def created(self, name: str) -> wire.CreateCollection:
         """What the collection was asked to be."""
@@ -59,7 +83,7 @@ class WireServer:
         config = edge.EdgeConfig(
             vectors={key: edge.EdgeVectorParams(size=params.size, distance=edge.Distance.Cosine) for key, params in vectors.items()}
         )
-        folder = self._folder / str(len(self._collections))
+        folder = self._folder / uuid.uuid4().hex
         folder.mkdir()
         self._collections[name] = Collection(edge.EdgeShard.create(str(folder), config), request)
 
@@ -75,6 +99,7 @@ class WireServer:
     def arrive(self, call: str, context: grpc.ServicerContext) -> None:
         """Notes a call, or makes it fail."""
         self.calls.append(call)
+        self._going.wait()
         if self._failures:
             context.abort(self._failures.pop(0), "refused on purpose")
 
@@ -91,6 +116,10 @@ class _Collections(wire.CollectionsServicer):
         self._server.arrive("Create", context)
         self._server.create(request, context)
         return wire.CollectionOperationResponse(result=True)
+
+    def Delete(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self._server.arrive("DeleteCollection", context)
+        return wire.CollectionOperationResponse(result=self._server.drop(request.collection_name))
 
     def Get(self, request: Any, context: grpc.ServicerContext) -> Any:
         collection = self._server.find("GetCollection", request, context)
@@ -137,6 +166,8 @@ class _Points(wire.PointsServicer):
         shard = self._server.find("CreateFieldIndex", request, context).shard
         keyword = request.field_type == wire.FieldType.FieldTypeKeyword
         tenant = request.field_index_params.keyword_index_params.is_tenant
+        if tenant:
+            self._server.tenants.append(request.field_name)
         schema = edge.KeywordIndexParams(is_tenant=tenant) if keyword else edge.FloatIndexParams()
         return _updated(shard, edge.UpdateOperation.create_field_index(request.field_name, schema))
 

@@ -1,6 +1,5 @@
 """The vector index inside this process: the Qdrant engine on a folder, nothing to install."""
 
-import shutil
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from shutil import copytree, disk_usage
 from typing import TypeVar
 
 import numpy as np
@@ -164,16 +164,20 @@ class EdgeIndex:
             return
         with self._write:
             count = self._shard.count()
-            idle = self._optimiser is None or not self._optimiser.is_alive()
             # Rebuilding costs as much as the index is large, so a large one waits for more changes.
-            if idle and not self._closing.is_set() and count >= self._optimise_points and self._changes >= count // 5:
+            if (
+                self.running_optimisation() is None
+                and not self._closing.is_set()
+                and count >= self._optimise_points
+                and self._changes >= count // 5
+            ):
                 self._optimiser = threading.Thread(target=self._optimise, name="index-optimiser", daemon=True)
                 self._optimiser.start()
 
-    def wait_until_optimised(self) -> None:
-        """Returns when no optimisation is running."""
-        if self._optimiser is not None:
-            self._optimiser.join()
+    def running_optimisation(self) -> threading.Thread | None:
+        """The thread that optimises at present, to wait for."""
+        running = self._optimiser
+        return running if running is not None and running.is_alive() else None
 
     def _optimise(self) -> None:
         name = _new_name()
@@ -196,12 +200,12 @@ class EdgeIndex:
             # From here on counted anew: a failed attempt is repeated after as many changes again.
             self._changes = 0
             self._shard.flush()
-            size, free = tree_bytes(self._shard.folder), shutil.disk_usage(self._folder.path).free
+            size, free = tree_bytes(self._shard.folder), disk_usage(self._folder.path).free
             # A copy, and its optimised form beside it while it is built; the engine dies of a full disk.
             if free < 3 * size:
                 log.warning("vector index not optimised: disk nearly full", needed_bytes=3 * size, free_bytes=free)
                 return False
-            shutil.copytree(self._shard.folder, self._folder.shard(name))
+            copytree(self._shard.folder, self._folder.shard(name))
             self._touched = set()
         return True
 

@@ -70,6 +70,7 @@ class QdrantIndex:
 
         Raises INDEX_UNAVAILABLE, and SCHEMA_MISMATCH when the collection was not made for this model version. `client` replaces the connection.
         """
+        self._address = urlsplit(url).netloc.rpartition("@")[2] or "this process"
         self._client = client or _connect(url, api_key, timeout_seconds)
         self._model_version = model_version
         self._dimension = dimension
@@ -246,19 +247,27 @@ class QdrantIndex:
         try:
             return attempts(call, *args, **kwargs)
         except ResourceExhaustedResponse as error:
-            raise AtomasError(Reason.OVERLOADED, "The Qdrant server is busy. Try again later.") from error
+            raise AtomasError(Reason.OVERLOADED, f"The Qdrant server at {self._address} is busy. Try again later.") from error
         except grpc.RpcError as error:
             status = _status(error)
             said = error.details() if isinstance(error, grpc.Call) else error
+            if status is grpc.StatusCode.RESOURCE_EXHAUSTED:
+                raise AtomasError(Reason.OVERLOADED, f"The Qdrant server at {self._address} is busy: {said}") from error
             name = status.name if status else "no status"
-            raise AtomasError(Reason.INDEX_UNAVAILABLE, f"The Qdrant server did not answer as hoped ({name}): {said}") from error
+            raise AtomasError(
+                Reason.INDEX_UNAVAILABLE, f"The Qdrant server at {self._address} did not do its work ({name}): {said}"
+            ) from error
 
 
 def _connect(url: str, api_key: str | None, timeout_seconds: int) -> QdrantClient:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        given = parts.port
+    except ValueError:
+        parts, given = urlsplit(""), None
     if parts.scheme not in ("http", "https", "grpc", "grpcs") or not parts.hostname:
         raise ValueError(f"{url!r} is no address of a Qdrant server. Write it as http://HOST:6333, or grpc://HOST:6334.")
-    port = parts.port if parts.port and parts.scheme.startswith("grpc") else GRPC_PORT
+    port = given if given and parts.scheme.startswith("grpc") else GRPC_PORT
     return QdrantClient(
         host=parts.hostname,
         grpc_port=port,
@@ -277,7 +286,10 @@ def _status(error: BaseException) -> grpc.StatusCode | None:
 
 
 def _passing(error: BaseException) -> bool:
-    return isinstance(error, ResourceExhaustedResponse) or _status(error) is grpc.StatusCode.UNAVAILABLE
+    return isinstance(error, ResourceExhaustedResponse) or _status(error) in (
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+    )
 
 
 def _names(ids: Sequence[uuid.UUID]) -> list[models.ExtendedPointId]:
