@@ -4,12 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, bindparam, delete, select, update
+from sqlalchemy import ColumnElement, Select, bindparam, cast, delete, func, select, true, update
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from server.adapters.sql.codec import compound_columns, compound_from
 from server.adapters.sql.failures import conflict
 from server.adapters.sql.session import Session, batches
-from server.adapters.sql.tables import compounds, index_entries, libraries, model_versions
+from server.adapters.sql.tables import PlainText, compounds, index_entries, libraries, model_versions
 from server.domain.compounds import Compound
 from server.domain.errors import AtomasError, Reason
 
@@ -38,10 +39,8 @@ class SqlCompounds:
             return {}
         found: dict[str, Compound] = {}
         for batch in batches(sorted(set(inchikeys))):
-            query = select(compounds).where(compounds.c.library_key == key, compounds.c.inchikey.in_(batch), _VISIBLE)
-            if for_update:
-                # In one order everywhere, so that two transactions never wait for each other crosswise.
-                query = query.order_by(compounds.c.inchikey).with_for_update()
+            visible = select(compounds).where(_VISIBLE)
+            query = self._each(visible.with_for_update() if for_update else visible, key, batch)
             for row in self._session.connection.execute(query):
                 found[row.inchikey] = compound_from(library, row)
         if for_update:
@@ -77,10 +76,12 @@ class SqlCompounds:
     def remove_deleted(self, library: str, inchikeys: Sequence[str]) -> None:
         session = self._session
         key = session.library_key(library)
-        for batch in batches(sorted(set(inchikeys))) if key is not None else ():
-            chosen = (compounds.c.library_key == key) & compounds.c.inchikey.in_(batch)
-            session.write(delete(index_entries).where(index_entries.c.compound_key.in_(select(compounds.c.key).where(chosen))))
-            session.write(delete(compounds).where(chosen, ~_VISIBLE))
+        if key is None:
+            return
+        for batch in batches(sorted(set(inchikeys))):
+            chosen = list(session.connection.scalars(self._each(select(compounds.c.key), key, batch)))
+            session.write(delete(index_entries).where(index_entries.c.compound_key.in_(chosen)))
+            session.write(delete(compounds).where(compounds.c.key.in_(chosen), ~_VISIBLE))
 
     def deleted(self, limit: int) -> list[tuple[str, str]]:
         query = select(libraries.c.id, compounds.c.inchikey).join(libraries).where(~_VISIBLE, libraries.c.delete_time.is_(None))
@@ -95,9 +96,9 @@ class SqlCompounds:
         model_key = self._model_key(model_version)
         entries = []
         for batch in batches(sorted(revisions)):
-            query = select(compounds.c.key, compounds.c.inchikey).where(compounds.c.library_key == key, compounds.c.inchikey.in_(batch))
-            # A row that is removed meanwhile is not found, rather than failing the whole batch.
-            for row in session.connection.execute(query.order_by(compounds.c.key).with_for_update(read=True, key_share=True)):
+            # Locked, so that a row that is removed meanwhile is not found, rather than failing the whole batch.
+            query = select(compounds.c.key, compounds.c.inchikey).with_for_update(read=True, key_share=True)
+            for row in session.connection.execute(self._each(query, key, batch)):
                 entries.append({"compound_key": row.key, "model_key": model_key, "revision": revisions[row.inchikey]})
         if entries:
             statement = session.insert(index_entries)
@@ -121,6 +122,18 @@ class SqlCompounds:
             # Where it has been removed meanwhile the walk begins again: slower, and nothing is missed.
             query = query.where(compounds.c.key > (start or 0))
         return self._pairs(query.order_by(compounds.c.key).limit(limit))
+
+    def _each(self, query: Select[Any], library_key: int, inchikeys: Sequence[str]) -> Select[Any]:
+        """The query for each of the InChIKeys of a library, in their order; asked in one order everywhere, two transactions never
+        wait for each other's locks crosswise."""
+        mine = query.where(compounds.c.library_key == library_key)
+        if self._session.connection.dialect.name != "postgresql":
+            return mine.where(compounds.c.inchikey.in_(inchikeys))
+        # Before its first statistics PostgreSQL takes a library for a handful of rows and would read the whole of it for an IN list;
+        # a lateral subquery with an OFFSET can only be answered key by key from the index.
+        wanted = func.unnest(cast(inchikeys, ARRAY(PlainText))).table_valued("inchikey").render_derived()
+        each = mine.where(compounds.c.inchikey == wanted.c.inchikey).offset(0).lateral()
+        return select(each).select_from(wanted.join(each, true()))
 
     def _replace(self, library_key: int, changed: Sequence[Compound]) -> None:
         if not changed:
@@ -146,7 +159,7 @@ class SqlCompounds:
         revived["revision"] = compounds.c.revision + statement.excluded.revision
         statement = statement.on_conflict_do_update(index_elements=["library_key", "inchikey"], set_=revived, where=~_VISIBLE)
         rows = self._rows(library_key, new)
-        written = len(self._session.write(statement.returning(compounds.c.key), rows).all())
+        written = self._session.write(statement.execution_options(preserve_rowcount=True), rows).rowcount
         if written < len(rows):
             raise conflict()
         self._count(library_key, written)

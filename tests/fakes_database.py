@@ -1,0 +1,362 @@
+"""Declared fake of the database: tables in memory, one writer at a time, snapshots, rollback."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Literal
+
+from server.domain.compounds import Compound
+from server.domain.errors import AtomasError, Reason
+from server.domain.libraries import Library
+from server.domain.operations import Chunk, ChunkState, Counts, ImportRow, Operation, Rejection, State
+
+Place = tuple[str, str]
+
+
+@dataclass
+class _Tables:
+    """Everything stored; values are frozen, so a copy of the dictionaries is a copy of the database."""
+
+    libraries: dict[str, Library] = field(default_factory=dict)
+    dying_libraries: dict[str, Library] = field(default_factory=dict)
+    # In order of their first insertion, as keys count up in SQL.
+    compounds: dict[Place, Compound] = field(default_factory=dict)
+    dead_compounds: dict[Place, Compound] = field(default_factory=dict)
+    index_entries: dict[tuple[Place, str], int] = field(default_factory=dict)
+    operations: dict[str, Operation] = field(default_factory=dict)
+    last_positions: dict[str, int] = field(default_factory=dict)
+    chunks: dict[tuple[str, int], Chunk] = field(default_factory=dict)
+    # Rows that a chunk's verdicts leave to be found.
+    findable: dict[tuple[str, int], int] = field(default_factory=dict)
+    rejections: dict[tuple[str, int], Rejection] = field(default_factory=dict)
+
+    def copy(self) -> "_Tables":
+        return _Tables(**{one.name: dict(getattr(self, one.name)) for one in fields(self)})
+
+
+class FakeDatabase:
+    """The `Database` port without a database."""
+
+    def __init__(self) -> None:
+        self._committed = _Tables()
+        self._writer = threading.Lock()
+        # Set to refuse every transaction, as a database that is down.
+        self.down = False
+
+    @contextmanager
+    def transaction(self) -> Iterator["FakeTransaction"]:
+        self._require_up()
+        if not self._writer.acquire(timeout=10):
+            raise AtomasError(Reason.DATABASE_UNAVAILABLE, "Another transaction holds the fake database.")
+        try:
+            tables = self._committed.copy()
+            yield FakeTransaction(tables, writes=True)
+            self._committed = tables
+        finally:
+            self._writer.release()
+
+    @contextmanager
+    def reading(self) -> Iterator["FakeTransaction"]:
+        self._require_up()
+        yield FakeTransaction(self._committed, writes=False)
+
+    def check(self) -> None:
+        self._require_up()
+
+    def close(self) -> None:
+        pass
+
+    def _require_up(self) -> None:
+        if self.down:
+            raise AtomasError(Reason.DATABASE_UNAVAILABLE, "The fake database is down.")
+
+
+class FakeTransaction:
+    def __init__(self, tables: _Tables, *, writes: bool) -> None:
+        def require_writing() -> None:
+            if not writes:
+                raise RuntimeError("reading() is for reading: open a transaction() to lock or to write.")
+
+        self.libraries = _Libraries(tables, require_writing)
+        self.compounds = _Compounds(tables, require_writing)
+        self.operations = _Operations(tables, require_writing)
+
+
+class _Libraries:
+    def __init__(self, tables: _Tables, require_writing: Callable[[], None]) -> None:
+        self._tables = tables
+        self._require_writing = require_writing
+
+    def add(self, library: Library) -> Library:
+        self._require_writing()
+        if library.id in self._tables.libraries or library.id in self._tables.dying_libraries:
+            raise AtomasError(Reason.LIBRARY_EXISTS, f"Library {library.id!r} exists already.")
+        now = datetime.now(UTC)
+        stored = replace(library, create_time=library.create_time or now, update_time=library.update_time or now, compound_count=0)
+        self._tables.libraries[library.id] = stored
+        return stored
+
+    def get(self, library_id: str) -> Library:
+        if library_id not in self._tables.libraries:
+            raise AtomasError(Reason.LIBRARY_NOT_FOUND, f"There is no library {library_id!r}.")
+        count = sum(library == library_id for library, _ in self._tables.compounds)
+        return replace(self._tables.libraries[library_id], compound_count=count)
+
+    def page(self, after: str, limit: int) -> list[Library]:
+        return [self.get(library) for library in sorted(self._tables.libraries) if library > after][:limit]
+
+    def update(self, library: Library) -> Library:
+        self._require_writing()
+        self._tables.libraries[library.id] = replace(
+            self.get(library.id), display_name=library.display_name, description=library.description, update_time=datetime.now(UTC)
+        )
+        return self.get(library.id)
+
+    def add_fields(self, library_id: str, fields: Mapping[str, frozenset[str]]) -> None:
+        self._require_writing()
+        library = self.get(library_id)
+        merged = dict(library.fields)
+        for name, kinds in fields.items():
+            merged[name] = merged.get(name, frozenset()) | kinds
+        self._tables.libraries[library_id] = replace(library, fields=merged)
+
+    def mark_deleted(self, library_id: str) -> None:
+        self._require_writing()
+        self._tables.dying_libraries[library_id] = self.get(library_id)
+        del self._tables.libraries[library_id]
+        for operation in list(self._tables.operations.values()):
+            if operation.library == library_id and not operation.state.final:
+                _Operations(self._tables, self._require_writing).set_state(operation.id, State.CANCELLED)
+
+    def purgeable(self) -> list[str]:
+        return list(self._tables.dying_libraries)
+
+    def purge(self, library_id: str, limit: int) -> bool:
+        self._require_writing()
+        tables = self._tables
+        if library_id not in tables.dying_libraries:
+            return True
+        for rows in (tables.compounds, tables.dead_compounds):
+            for place in [place for place in rows if place[0] == library_id]:
+                if limit <= 0:
+                    return False
+                limit -= 1
+                del rows[place]
+                _drop_entries(tables, place)
+        doomed = {operation.id for operation in tables.operations.values() if operation.library == library_id}
+        for owned in (tables.chunks, tables.findable, tables.rejections):
+            for key in [key for key in owned if key[0] in doomed]:
+                del owned[key]
+        for operation in doomed:
+            del tables.operations[operation]
+            tables.last_positions.pop(operation, None)
+        del tables.dying_libraries[library_id]
+        return True
+
+
+class _Compounds:
+    def __init__(self, tables: _Tables, require_writing: Callable[[], None]) -> None:
+        self._tables = tables
+        self._require_writing = require_writing
+        self._held: set[Place] = set()
+
+    def get(self, library: str, inchikey: str) -> Compound:
+        found = self.get_many(library, [inchikey])
+        if not found:
+            raise AtomasError(Reason.COMPOUND_NOT_FOUND, f"There is no compound {inchikey!r} in library {library!r}.")
+        return found[inchikey]
+
+    def get_many(self, library: str, inchikeys: Sequence[str], for_update: bool = False) -> dict[str, Compound]:
+        if for_update:
+            self._require_writing()
+        present = [
+            inchikey for inchikey in inchikeys if library in self._tables.libraries and (library, inchikey) in self._tables.compounds
+        ]
+        if for_update:
+            self._held.update((library, inchikey) for inchikey in present)
+        return {inchikey: self._tables.compounds[library, inchikey] for inchikey in present}
+
+    def page(self, library: str, after: str, limit: int) -> list[Compound]:
+        places = sorted(place for place in self._tables.compounds if self._visible(place) and place[0] == library and place[1] > after)
+        return [self._tables.compounds[place] for place in places[:limit]]
+
+    def save(self, compounds: Sequence[Compound]) -> None:
+        self._require_writing()
+        now = datetime.now(UTC)
+        for library in {compound.library for compound in compounds}:
+            if library not in self._tables.libraries:
+                raise AtomasError(Reason.LIBRARY_NOT_FOUND, f"There is no library {library!r}.")
+        for place, compound in {(compound.library, compound.inchikey): compound for compound in compounds}.items():
+            stored = self._tables.compounds.get(place)
+            dead = self._tables.dead_compounds.pop(place, None)
+            if stored is not None and place not in self._held:
+                raise AtomasError(Reason.DATABASE_UNAVAILABLE, "Another transaction was at work on the same rows.", cause="conflict")
+            create_time = (stored.create_time if stored else compound.create_time) or now
+            revision = compound.revision + (dead.revision if dead else 0)
+            self._tables.compounds[place] = replace(compound, create_time=create_time, update_time=now, revision=revision)
+            self._held.add(place)
+
+    def mark_deleted(self, library: str, inchikey: str) -> None:
+        self._require_writing()
+        if library not in self._tables.libraries:
+            raise AtomasError(Reason.LIBRARY_NOT_FOUND, f"There is no library {library!r}.")
+        self._tables.dead_compounds[library, inchikey] = self.get(library, inchikey)
+        del self._tables.compounds[library, inchikey]
+        self._held.discard((library, inchikey))
+
+    def remove_deleted(self, library: str, inchikeys: Sequence[str]) -> None:
+        self._require_writing()
+        for place in [(library, inchikey) for inchikey in inchikeys if library in self._tables.libraries]:
+            self._tables.dead_compounds.pop(place, None)
+            _drop_entries(self._tables, place)
+
+    def deleted(self, limit: int) -> list[Place]:
+        return [place for place in self._tables.dead_compounds if self._visible(place)][:limit]
+
+    def mark_indexed(self, library: str, revisions: Mapping[str, int], model_version: str) -> None:
+        self._require_writing()
+        for inchikey, revision in revisions.items():
+            if library in self._tables.libraries and {(library, inchikey)} & {*self._tables.compounds, *self._tables.dead_compounds}:
+                self._tables.index_entries[(library, inchikey), model_version] = revision
+
+    def unindexed(self, model_version: str, limit: int, after: Place | None = None) -> list[Place]:
+        places = list(self._tables.compounds)
+        start = places.index(after) + 1 if after in places else 0
+        entries = self._tables.index_entries
+        return [
+            place
+            for place in places[start:]
+            if self._visible(place) and entries.get((place, model_version)) != self._tables.compounds[place].revision
+        ][:limit]
+
+    def _visible(self, place: Place) -> bool:
+        return place[0] in self._tables.libraries
+
+
+class _Operations:
+    def __init__(self, tables: _Tables, require_writing: Callable[[], None]) -> None:
+        self._tables = tables
+        self._require_writing = require_writing
+
+    def open(self, operation: Operation) -> Operation:
+        self._require_writing()
+        if operation.library not in self._tables.libraries:
+            raise AtomasError(Reason.LIBRARY_NOT_FOUND, f"There is no library {operation.library!r}.")
+        for stored in self._tables.operations.values():
+            if (stored.library, stored.request_id) == (operation.library, operation.request_id):
+                return stored
+        now = datetime.now(UTC)
+        fresh = replace(operation, create_time=operation.create_time or now, update_time=operation.update_time or now, counts=Counts())
+        self._tables.operations[operation.id] = fresh
+        return fresh
+
+    def get(self, operation_id: str) -> Operation:
+        if operation_id not in self._tables.operations:
+            raise AtomasError(Reason.OPERATION_NOT_FOUND, f"There is no operation {operation_id!r}.")
+        return self._tables.operations[operation_id]
+
+    def page(self, before: str, limit: int) -> list[Operation]:
+        newest_first = list(reversed(self._tables.operations.values()))
+        start = newest_first.index(self.get(before)) + 1 if before else 0
+        return newest_first[start : start + limit]
+
+    def lock(self, operation_id: str) -> Operation:
+        self._require_writing()
+        return self.get(operation_id)
+
+    def accept(self, operation_id: str, rows: Sequence[ImportRow]) -> int:
+        self._require_writing()
+        operation = self.get(operation_id)
+        positions = [self._tables.last_positions.get(operation_id, 0), *(row.position for row in rows)]
+        if any(position <= former for former, position in pairwise(positions)):
+            raise AtomasError(Reason.IMPORT_PROTOCOL, "Row positions must grow from 1 on through the whole import.")
+        number = sum(key[0] == operation_id for key in self._tables.chunks)
+        self._tables.chunks[operation_id, number] = Chunk(operation_id, number, ChunkState.ACCEPTED, tuple(rows))
+        self._tables.last_positions[operation_id] = positions[-1]
+        self._count(operation, received=len(rows))
+        return number
+
+    def chunk(self, operation_id: str, number: int, for_update: bool = False) -> Chunk:
+        if for_update:
+            self._require_writing()
+        if (operation_id, number) not in self._tables.chunks:
+            raise AtomasError(Reason.OPERATION_NOT_FOUND, f"Operation {operation_id!r} has no chunk {number}.")
+        return self._tables.chunks[operation_id, number]
+
+    def mark_read(
+        self,
+        operation_id: str,
+        number: int,
+        *,
+        created: int,
+        updated: int,
+        duplicate: int,
+        rejections: Sequence[Rejection],
+        changed: Sequence[str],
+    ) -> None:
+        self._require_writing()
+        operation = self.get(operation_id)
+        chunk = self._tables.chunks.get((operation_id, number))
+        if chunk is None or chunk.state is not ChunkState.ACCEPTED:
+            return
+        self._tables.chunks[operation_id, number] = replace(chunk, state=ChunkState.READ, changed=tuple(changed))
+        self._tables.findable[operation_id, number] = created + updated + duplicate
+        self._tables.rejections.update({(operation_id, item.position): item for item in rejections})
+        by_reason = dict(operation.counts.rejected_by_reason)
+        for item in rejections:
+            by_reason[item.reason] = by_reason.get(item.reason, 0) + 1
+        operation = replace(operation, counts=replace(operation.counts, rejected_by_reason=by_reason))
+        self._count(operation, created=created, updated=updated, duplicate=duplicate, rejected=len(rejections))
+
+    def mark_indexed(self, operation_id: str, number: int, shortened_texts: int) -> None:
+        self._require_writing()
+        operation = self.get(operation_id)
+        chunk = self._tables.chunks.get((operation_id, number))
+        if chunk is None or chunk.state is not ChunkState.READ:
+            return
+        self._tables.chunks[operation_id, number] = replace(chunk, state=ChunkState.INDEXED, rows=(), changed=())
+        self._count(operation, indexed=self._tables.findable[operation_id, number], shortened_texts=shortened_texts)
+
+    def set_state(self, operation_id: str, state: State, error: tuple[str, str] | None = None) -> None:
+        self._require_writing()
+        now = datetime.now(UTC)
+        end_time = now if state.final else None
+        stored = replace(self.get(operation_id), state=state, error=error, update_time=now, end_time=end_time)
+        self._tables.operations[operation_id] = stored
+        for key, chunk in self._tables.chunks.items():
+            if key[0] == operation_id and state.final and chunk.state is not ChunkState.INDEXED:
+                self._tables.chunks[key] = replace(chunk, rows=(), changed=())
+
+    def unfinished_chunks(self, limit: int) -> list[tuple[str, int, Literal["ACCEPTED", "READ"]]]:
+        # Operations are opened in order, and so are the chunks of each.
+        order = {operation: place for place, operation in enumerate(self._tables.operations)}
+        waiting: list[tuple[str, int, Literal["ACCEPTED", "READ"]]] = [
+            (operation, number, "READ" if chunk.state is ChunkState.READ else "ACCEPTED")
+            for (operation, number), chunk in self._tables.chunks.items()
+            if chunk.state is not ChunkState.INDEXED and not self.get(operation).state.final
+        ]
+        return sorted(waiting, key=lambda item: (order[item[0]], item[1]))[:limit]
+
+    def all_indexed(self, operation_id: str) -> bool:
+        self.get(operation_id)
+        return all(chunk.state is ChunkState.INDEXED for key, chunk in self._tables.chunks.items() if key[0] == operation_id)
+
+    def completable(self) -> list[str]:
+        running = [operation for operation in self._tables.operations.values() if operation.state is State.PROCESSING]
+        return [operation.id for operation in running if self.all_indexed(operation.id)]
+
+    def rejections(self, operation_id: str, after: int, limit: int) -> list[Rejection]:
+        mine = [item for (operation, position), item in self._tables.rejections.items() if operation == operation_id and position > after]
+        return sorted(mine, key=lambda item: item.position)[:limit]
+
+    def _count(self, operation: Operation, **more: int) -> None:
+        counts = replace(operation.counts, **{name: getattr(operation.counts, name) + count for name, count in more.items()})
+        self._tables.operations[operation.id] = replace(operation, counts=counts, update_time=datetime.now(UTC))
+
+
+def _drop_entries(tables: _Tables, place: Place) -> None:
+    for key in [key for key in tables.index_entries if key[0] == place]:
+        del tables.index_entries[key]
