@@ -138,7 +138,7 @@ def _prepare_worker(memory_limit_bytes: int) -> None:
 def _standardise_rows(standardise: Standardise, rows: Sequence[Structure], limits: Limits) -> list[Result]:
     """The work of one task, in a worker."""
     # The parent ends a worker that hangs. Should the parent itself be gone, the kernel does: an orphan must not hang for ever.
-    signal.alarm(ceil(limits.seconds) + 5)
+    signal.alarm(ceil(limits.seconds) + 2)
     try:
         return [_standardise_row(standardise, row, limits) for row in rows]
     finally:

@@ -9,7 +9,7 @@ import pytest
 from rdkit import Chem, DataStructs
 from rdkit.Chem import rdFingerprintGenerator
 
-from encoder.molecules import Limits, Molecule, MoleculeError, Reason, Structure, is_standard_inchikey, standardise, standardise_structure
+from encoder.molecules import Limits, MoleculeError, Reason, Structure, is_standard_inchikey, standardise, standardise_structure
 from tests.strategies import DATA
 
 
@@ -25,7 +25,8 @@ def nasty_molecules() -> list[dict[str, str]]:
         return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
-@pytest.mark.parametrize("row", nasty_molecules(), ids=lambda row: row["name"])
+# What takes for ever has its test where it can be stopped, in the pool.
+@pytest.mark.parametrize("row", [row for row in nasty_molecules() if row["verdict"] != Reason.TIMEOUT], ids=lambda row: row["name"])
 def test_every_nasty_molecule_gets_its_verdict(row: dict[str, str], capfd: pytest.CaptureFixture[str]) -> None:
     structure = Structure(row["notation"], json.loads(row["text"]))  # type: ignore[arg-type]  # the column holds nothing but kinds
     if row["verdict"] == "OK":
@@ -100,8 +101,19 @@ def test_coordination_compounds_stay_whole() -> None:
 
 @pytest.mark.parametrize(
     "smiles",
-    ["CC(=O)NC", "NC(N)=O", "Cn1ccc(=O)[nH]c1=O", "Nc1ncnc2[nH]cnc12", "Nc1nc2[nH]cnc2c(=O)[nH]1", "N[C@@H](Cc1c[nH]cn1)C(=O)O", "CNC(=O)OC", "O=C([O-])C=Cc1ccc(O)cc1"]
-    + ["CC(=O)NS(=O)(=O)[O-]", "O=C([O-])CNC(=O)c1ccccc1", "CC(C)Nc1nc(Cl)nc(NC(C)C)n1"],
+    [
+        "CC(=O)NC",
+        "NC(N)=O",
+        "Cn1ccc(=O)[nH]c1=O",
+        "Nc1ncnc2[nH]cnc12",
+        "Nc1nc2[nH]cnc2c(=O)[nH]1",
+        "N[C@@H](Cc1c[nH]cn1)C(=O)O",
+        "CNC(=O)OC",
+        "O=C([O-])C=Cc1ccc(O)cc1",
+        "CC(=O)NS(=O)(=O)[O-]",
+        "O=C([O-])CNC(=O)c1ccccc1",
+        "CC(C)Nc1nc(Cl)nc(NC(C)C)n1",
+    ],
 )
 def test_an_inchi_gives_the_usual_drawing(smiles: str) -> None:
     assert standardise(Chem.MolToInchi(Chem.MolFromSmiles(smiles))) == standardise(smiles)
@@ -164,16 +176,6 @@ def test_a_long_record_is_refused_before_it_is_read() -> None:
     assert refused("x" * 600_000 + "\nM  END").reason == Reason.TOO_LARGE
     chain = Chem.MolToV3KMolBlock(Chem.MolFromSmiles("C" * 1200), includeStereo=False)
     assert refused(chain).reason == Reason.TOO_LARGE
-
-
-def test_errors_survive_a_process_boundary() -> None:
-    import copyreg  # noqa: F401  # the point is that the error reduces without help
-    import pickle
-
-    error = pickle.loads(pickle.dumps(refused("C1CC")))  # noqa: S301  # made two calls ago, by us
-    assert (error.reason, str(error)) == (Reason.INVALID_SMILES, "The SMILES cannot be read: a ring is not closed.")
-    molecule = pickle.loads(pickle.dumps(standardise("C")))  # noqa: S301
-    assert isinstance(molecule, Molecule)
 
 
 def test_the_door_opens_without_torch() -> None:
