@@ -14,7 +14,7 @@ from encoder.model.momentum import QueuedPairs
 
 @dataclass(frozen=True)
 class ContrastConfig:
-    """Global alignment (Atomas, section 3.2)."""
+    """Global alignment (Atomas, after ALBEF)."""
 
     soft_target_weight: float = 0.4
     """Weight of the twin's distribution in the targets; the rest goes to the pair itself."""
@@ -85,7 +85,7 @@ def generation_loss(logits_BLV: Tensor, targets_BL: Tensor, mask_BL: Tensor) -> 
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the three losses in the total (Atomas, section 3.5)."""
+    """Weights of the three losses in the total (Atomas)."""
 
     contrast: float = 1.0
     """Weight of the global contrast."""
