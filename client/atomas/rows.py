@@ -128,6 +128,9 @@ def _metadata(values: Mapping[str, Any], fields: Sequence[str], typed: bool) -> 
             # A row that this client wrote.
             metadata.update({str(name): plain(item) for name, item in value.items() if item is not None})
             continue
+        if isinstance(value, Mapping) and normalise(field) == "rejection":
+            # Why an earlier import refused the row, as the command line writes it beside the row to be mended.
+            continue
         value = plain(value)
         if isinstance(value, str):
             value = value.strip()

@@ -12,6 +12,7 @@ JsonValue: TypeAlias = "str | int | float | bool | list[JsonValue] | dict[str, J
 class Target(StrEnum):
     """What a query is compared with."""
 
+    # Both where it makes sense: a structure is compared with molecules unless texts are asked for.
     BOTH = "both"
     MOLECULES = "molecules"
     TEXTS = "texts"

@@ -1,0 +1,323 @@
+"""The commands of the command line; every failure is one line on stderr and an exit code."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import atomas
+from atomas import Client, Compound, Format, OperationState, Target, display
+from atomas.calls import SearchOptions
+from atomas.codec import as_json
+from atomas.errors import AtomasError, InternalError, NotFoundError
+from atomas.progress import ImportBar
+
+_MAX_STRUCTURE_BYTES = 1024 * 1024
+
+app = typer.Typer(
+    name="atomas", help="Search molecules by words and words by molecules.", no_args_is_help=True, pretty_exceptions_enable=False
+)
+libraries_app = typer.Typer(help="List, create and delete libraries.", invoke_without_command=True)
+app.add_typer(libraries_app, name="libraries")
+
+Address = Annotated[
+    str | None, typer.Option("--address", metavar="HOST:PORT", help="Where the service listens; else ATOMAS_ADDRESS, else 127.0.0.1:50051.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+LibraryName = Annotated[str | None, typer.Option("--library", "-l", metavar="NAME", help="Id of a library, with or without libraries/.")]
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line; returns the exit code."""
+    try:
+        app(args=arguments, prog_name="atomas")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+    except KeyboardInterrupt:
+        display.complain("interrupted.")
+        return 130
+    except Exception as error:
+        # A fault of this program. The traceback would help nobody who sees it here.
+        display.complain(f"this should not have happened ({type(error).__name__}: {error}); please report it.")
+        return 1
+    return 0
+
+
+@contextmanager
+def service(context: typer.Context, address: str | None) -> Iterator[Client]:
+    """A client whose failures end the command with one line on stderr."""
+    try:
+        with Client(address or context.find_root().obj) as client:
+            yield client
+    except KeyboardInterrupt:
+        display.complain("interrupted.")
+        raise typer.Exit(130) from None
+    except InternalError as error:
+        display.complain(f"{error.message} (request {error.request_id or 'unknown'})")
+        raise typer.Exit(1) from None
+    except AtomasError as error:
+        display.complain(error.message)
+        raise typer.Exit(1) from None
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        display.print_lines([f"atomas {atomas.__version__}"])
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    context: typer.Context,
+    address: Address = None,
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")] = False,
+) -> None:
+    context.obj = address
+
+
+@app.command("import")
+def import_file(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="SMILES, SDF, CSV, TSV, JSON Lines or Parquet; also .gz and .zip.")],
+    library: Annotated[str, typer.Option("--library", "-l", metavar="NAME", help="Library to import into; made when it is missing.")],
+    format: Annotated[Format, typer.Option(help="Format of the file; by its name and content when left out.")] = Format.AUTO,
+    rejects: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the rejected rows and their reasons here, as JSON Lines.")
+    ] = None,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Return once every row is safe, before it can be searched.")] = False,
+    address: Address = None,
+    as_document: Json = False,
+) -> None:
+    """Import a file of compounds."""
+    if rejects is not None and no_wait:
+        raise typer.BadParameter(
+            "with --no-wait the rejected rows are not known yet; see them later by `atomas operations NAME --rejects`."
+        )
+    with service(context, address) as client:
+        with ImportBar() as bar:
+            report = client.import_compounds(file, library, format=format, wait=not no_wait, on_progress=bar)
+        if rejects is not None:
+            _write_rejections(client, report.operation, rejects)
+        if as_document:
+            display.print_json(report)
+        elif no_wait:
+            display.print_lines(
+                [f"{report.rows:,} rows are safe in {report.library}; follow them by `atomas operations {report.operation}`."]
+            )
+        else:
+            display.print_lines([display.summary(report)])
+            if report.counts.rejected and rejects is None:
+                display.print_lines([f"See the rejected rows by `atomas operations {report.operation} --rejects`."])
+        if report.state is OperationState.CANCELLED:
+            display.complain("the import was cancelled; what it had done stays.")
+            raise typer.Exit(1)
+
+
+@app.command()
+def search(
+    context: typer.Context,
+    text: Annotated[str | None, typer.Argument(help="What to look for, in words.")] = None,
+    smiles: Annotated[str | None, typer.Option(help="Search by this structure instead.")] = None,
+    structure_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Search by the molfile, SMILES or InChI in this file.")
+    ] = None,
+    compound: Annotated[str | None, typer.Option(metavar="COMPOUND", help="Search by a stored compound, LIBRARY/INCHIKEY.")] = None,
+    library: LibraryName = None,
+    limit: Annotated[int, typer.Option(min=0, help="Number of hits.")] = 10,
+    filter: Annotated[str, typer.Option(help="Such as 'molecular_weight < 500 AND metadata.source = \"ChEBI\"'.")] = "",
+    target: Annotated[
+        Target, typer.Option(help="What to compare with; a structure only with molecules unless texts are named.")
+    ] = Target.BOTH,
+    ids_only: Annotated[bool, typer.Option("--ids-only", help="Only the hits' resource names.")] = False,
+    address: Address = None,
+    as_document: Json = False,
+) -> None:
+    """Search by words, by a structure, or by a stored compound; all libraries unless one is named."""
+    if sum(query is not None for query in (text, smiles, structure_file, compound)) != 1:
+        raise typer.BadParameter("give exactly one of TEXT, --smiles, --structure-file and --compound.")
+    options = SearchOptions(library=library, filter=filter, target=target, ids_only=ids_only)
+    if smiles is not None:
+        options["smiles"] = smiles
+    elif structure_file is not None:
+        options["structure"] = _read_structure(structure_file)
+    elif compound is not None:
+        options["compound"] = compound
+    with service(context, address) as client:
+        found = client.search(text, limit=limit, **options)
+    if as_document:
+        display.print_json({"hits": found.hits, "model": found.model})
+    elif ids_only:
+        display.print_lines(hit.compound.resource_name for hit in found)
+    elif found:
+        display.print_hits(found)
+    else:
+        display.complain("no hits.")
+
+
+@libraries_app.callback()
+def list_libraries(context: typer.Context, address: Address = None, as_document: Json = False) -> None:
+    """List the libraries."""
+    if address is not None:
+        context.find_root().obj = address
+    if context.invoked_subcommand is not None:
+        return
+    with service(context, address) as client:
+        found = list(client.libraries())
+    if as_document:
+        display.print_json({"libraries": [_named(library, library.id) for library in found]})
+    else:
+        display.print_libraries(found)
+
+
+@libraries_app.command("create")
+def create_library(
+    context: typer.Context,
+    library: Annotated[str, typer.Argument(help="Lower-case letters, digits and hyphens.")],
+    name: Annotated[str, typer.Option(help="Name for people.")] = "",
+    description: Annotated[str, typer.Option(help="What it holds, where it comes from, under which licence.")] = "",
+    address: Address = None,
+    as_document: Json = False,
+) -> None:
+    """Make an empty library."""
+    with service(context, address) as client:
+        made = client.create_library(library, name=name, description=description)
+    display.print_json(_named(made, made.id)) if as_document else display.print_lines([f"Made {made.resource_name}."])
+
+
+@libraries_app.command("delete")
+def delete_library(
+    context: typer.Context,
+    library: Annotated[str, typer.Argument(help="Id of the library.")],
+    force: Annotated[bool, typer.Option("--force", help="Delete it even though it holds compounds.")] = False,
+    address: Address = None,
+) -> None:
+    """Delete a library and every compound in it."""
+    with service(context, address) as client:
+        client.delete_library(library, force=force)
+    display.print_lines([f"Deleted {library}."])
+
+
+@app.command()
+def get(
+    context: typer.Context,
+    compound: Annotated[str, typer.Argument(help="LIBRARY/INCHIKEY, or an InChIKey to be found in any library.")],
+    library: LibraryName = None,
+    address: Address = None,
+    as_document: Json = False,
+) -> None:
+    """Show one compound."""
+    with service(context, address) as client:
+        found = client.get_compound(compound, library) if library or "/" in compound else _find(client, compound)
+    display.print_json(found) if as_document else display.print_compound(found)
+
+
+@app.command()
+def operations(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(help="One operation; all of them when left out.")] = None,
+    rejects: Annotated[bool, typer.Option("--rejects", help="List the rows that the import rejected.")] = False,
+    cancel: Annotated[bool, typer.Option("--cancel", help="Ask it to stop; what it has done stays.")] = False,
+    address: Address = None,
+    as_document: Json = False,
+) -> None:
+    """Show imports, their progress and their rejected rows."""
+    if name is None and (rejects or cancel):
+        raise typer.BadParameter("--rejects and --cancel need the NAME of an operation.")
+    if rejects and cancel:
+        raise typer.BadParameter("use either --rejects or --cancel.")
+    with service(context, address) as client:
+        if name is None:
+            found = list(client.operations())
+            display.print_json({"operations": found}) if as_document else display.print_operations(found)
+            return
+        if cancel:
+            client.cancel(name)
+        if rejects:
+            rejected = list(client.rejections(name))
+            display.print_json({"rejections": rejected}) if as_document else display.print_rejections(rejected)
+            return
+        operation = client.operation(name)
+    display.print_json(operation) if as_document else display.print_operations([operation])
+    if operation.message and not as_document:
+        display.print_lines([operation.message])
+
+
+@app.command()
+def models(context: typer.Context, address: Address = None, as_document: Json = False) -> None:
+    """Show the models behind the vectors."""
+    with service(context, address) as client:
+        found = list(client.models())
+    display.print_json({"models": [_named(model, model.version) for model in found]}) if as_document else display.print_models(found)
+
+
+class Kind(StrEnum):
+    """What `embed` is given."""
+
+    TEXT = "text"
+    STRUCTURE = "structure"
+
+
+@app.command()
+def embed(
+    context: typer.Context,
+    items: Annotated[list[str], typer.Argument(help="Texts, or structures with --kind structure.")],
+    kind: Annotated[Kind, typer.Option(help="What the items are.")] = Kind.TEXT,
+    address: Address = None,
+) -> None:
+    """Print the vectors of texts or structures, as one JSON document."""
+    with service(context, address) as client:
+        found = client.embed_structures(items) if kind is Kind.STRUCTURE else client.embed_texts(items)
+    embeddings = [{"input": item, **_object(embedding)} for item, embedding in zip(items, found, strict=True)]
+    display.print_json({"model": found.model, "embeddings": embeddings})
+    if any(embedding.vector is None for embedding in found):
+        display.complain("some items have no vector; their messages say why.")
+        raise typer.Exit(1)
+
+
+def _find(client: Client, inchikey: str) -> Compound:
+    """The compound in the first library that has it."""
+    for library in client.libraries():
+        try:
+            return client.get_compound(inchikey, library)
+        except NotFoundError:
+            continue
+    raise NotFoundError(f"No library holds {inchikey!r}; compounds are named by InChIKey.", reason="COMPOUND_NOT_FOUND")
+
+
+def _read_structure(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.read(_MAX_STRUCTURE_BYTES).decode()
+    except OSError as error:
+        display.complain(f"{path} cannot be read: {error.strerror}.")
+    except UnicodeDecodeError:
+        display.complain(f"{path} is not text.")
+    raise typer.Exit(1)
+
+
+def _write_rejections(client: Client, operation: str, path: Path) -> None:
+    """Rejected rows as JSON Lines that can be mended and imported again."""
+    try:
+        with path.open("w", encoding="utf-8") as file:
+            for rejection in client.rejections(operation):
+                row = {name: value for name, value in _object(rejection.row).items() if value and name != "position"}
+                said = {"position": rejection.position, "reason": rejection.reason, "message": rejection.message}
+                file.write(json.dumps({**row, "rejection": said}, ensure_ascii=False) + "\n")
+    except OSError as error:
+        display.complain(
+            f"the import is done, but {path} cannot be written: {error.strerror}; see `atomas operations {operation} --rejects`."
+        )
+        raise typer.Exit(1) from None
+
+
+def _object(value: Any) -> dict[str, Any]:
+    document = as_json(value)
+    return document if isinstance(document, dict) else {}
+
+
+def _named(value: Any, identifier: str) -> dict[str, Any]:
+    return {"id": identifier, **_object(value)}

@@ -1,0 +1,68 @@
+"""An import's progress on stderr: a bar where there is a terminal, a line now and then where there is none."""
+
+import sys
+from time import monotonic
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from atomas.types import ImportProgress
+
+_LINE_SECONDS = 5.0
+
+
+class ImportBar:
+    """Shows the file being sent, then its rows getting their verdicts. Call it with each ImportProgress."""
+
+    def __init__(self) -> None:
+        console = Console(file=sys.stderr)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            MofNCompleteColumn(),
+            TextColumn("rows"),
+            TimeElapsedColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task: TaskID | None = None
+        self._processing = False
+        self._next_line = monotonic() + _LINE_SECONDS
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def __call__(self, progress: ImportProgress) -> None:
+        if self._task is None:
+            self._task = self._bar.add_task("Sending", total=None)
+        if progress.counts is None:
+            self._bar.update(self._task, completed=progress.rows_acknowledged, total=_expected_rows(progress))
+            self._line(f"{progress.rows_acknowledged:,} rows sent")
+            return
+        if not self._processing:
+            self._processing = True
+            self._bar.update(self._task, completed=progress.rows_sent, total=progress.rows_sent)
+            self._task = self._bar.add_task("Indexing", total=progress.rows_sent)
+        # A row is done when it is rejected, known already, or can be found.
+        done = min(progress.counts.decided, progress.counts.rejected + progress.counts.duplicate + progress.counts.indexed)
+        self._bar.update(self._task, completed=done)
+        self._line(f"{done:,} of {progress.rows_sent:,} rows done")
+
+    def _line(self, text: str) -> None:
+        if self._bar.disable and monotonic() >= self._next_line:
+            self._next_line = monotonic() + _LINE_SECONDS
+            sys.stderr.write(text + "\n")
+
+
+def _expected_rows(progress: ImportProgress) -> int | None:
+    """How many rows the file will have held, going by those read so far."""
+    if not progress.bytes_read or not progress.total_bytes:
+        return None
+    return max(progress.rows_sent, round(progress.rows_sent * progress.total_bytes / progress.bytes_read))
