@@ -76,7 +76,6 @@ class ScoredPoint:
 
     id: uuid.UUID
     score: float
-    document: str
 
 
 class VectorIndex(Protocol):
@@ -99,8 +98,12 @@ class VectorIndex(Protocol):
         """The `limit` points with the highest cosine for each query vector, best first, ties by id. `libraries=None` searches all."""
         ...
 
+    def documents(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, str]:
+        """What the hits show, of the points that exist: asked for a page, not for all the candidates that fusion needs."""
+        ...
+
     def fetch_vectors(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Mapping[Leg, Vector]]:
-        """Stored vectors of the points that exist."""
+        """Stored vectors of the points that exist, scaled to length 1."""
         ...
 
     def count(self, library: str | None = None) -> int: ...

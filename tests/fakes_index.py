@@ -55,9 +55,12 @@ class FakeIndex:
         ]
         answers = []
         for query in queries:
-            scored = [ScoredPoint(point.id, float((self._units[point.id][leg] * query).sum()), point.document) for point in chosen]
+            scored = [ScoredPoint(point.id, float((self._units[point.id][leg] * query).sum())) for point in chosen]
             answers.append(sorted(scored, key=lambda point: (-point.score, point.id))[: max(limit, 0)])
         return answers
+
+    def documents(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, str]:
+        return {id: self._points[id].document for id in ids if id in self._points}
 
     def fetch_vectors(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Mapping[Leg, Vector]]:
         return {id: dict(self._units[id]) for id in ids if id in self._units}

@@ -207,9 +207,14 @@ class _Points(wire.PointsServicer):
 
     def Get(self, request: Any, context: grpc.ServicerContext) -> Any:
         shard = self._server.find("GetPoints", request, context).shard
-        records = shard.retrieve([GrpcToRest.convert_point_id(id) for id in request.ids], False, True)
+        payload = GrpcToRest.convert_with_payload_selector(request.with_payload)
+        vectors = GrpcToRest.convert_with_vectors_selector(request.with_vectors)
+        records = shard.retrieve([GrpcToRest.convert_point_id(id) for id in request.ids], payload, vectors)
         return wire.GetResponse(
-            result=[RestToGrpc.convert_record(models.Record(id=str(record.id), vector=record.vector, payload={})) for record in records]
+            result=[
+                RestToGrpc.convert_record(models.Record(id=str(record.id), vector=record.vector, payload=record.payload or {}))
+                for record in records
+            ]
         )
 
 

@@ -120,6 +120,10 @@ class EdgeIndex:
 
         return best_first(ask, len(queries), limit)
 
+    def documents(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, str]:
+        """Documents of the points that exist."""
+        return self._read(lambda shard: shard.documents(ids))
+
     def fetch_vectors(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Mapping[Leg, Vector]]:
         """Stored vectors, of length 1, of the points that exist."""
         found = self._read(lambda shard: shard.vectors(ids))

@@ -86,7 +86,7 @@ class EdgeShard:
         condition = None if filter is None else edge_filter(filter)
         requests = [
             edge.QueryRequest(
-                limit=limit, query=edge.Query.Nearest(vector, leg.value), filter=condition, with_payload=[DOCUMENT], params=_SEARCH
+                limit=limit, query=edge.Query.Nearest(vector, leg.value), filter=condition, with_payload=False, params=_SEARCH
             )
             for vector in vectors
         ]
@@ -94,7 +94,15 @@ class EdgeShard:
         for slice_ in _sliced(requests, QUERIES_PER_CALL):
             with self._failures():
                 answers = self._shard.query_batch(edge.QueryBatchRequest(list(slice_)))
-            found.extend([ScoredPoint(hit.id, hit.score, hit.payload[DOCUMENT]) for hit in answer] for answer in answers)
+            found.extend([ScoredPoint(hit.id, hit.score) for hit in answer] for answer in answers)
+        return found
+
+    def documents(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, str]:
+        """Documents of the points that exist."""
+        found: dict[uuid.UUID, str] = {}
+        for slice_ in _sliced(ids, IDS_PER_CALL):
+            with self._failures():
+                found.update((record.id, record.payload[DOCUMENT]) for record in self._shard.retrieve(list(slice_), [DOCUMENT], False))
         return found
 
     def vectors(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, dict[str, list[float]]]:

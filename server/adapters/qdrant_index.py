@@ -123,7 +123,7 @@ class QdrantIndex:
         def ask(rows: Sequence[int], depth: int) -> list[list[ScoredPoint]]:
             requests = [
                 models.QueryRequest(
-                    query=queries[row], using=leg.value, filter=condition, limit=depth, with_payload=[DOCUMENT], params=self._search
+                    query=queries[row], using=leg.value, filter=condition, limit=depth, with_payload=False, params=self._search
                 )
                 for row in rows
             ]
@@ -134,6 +134,15 @@ class QdrantIndex:
             ]
 
         return best_first(ask, len(queries), limit)
+
+    def documents(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, str]:
+        """Documents of the points that exist."""
+        found: dict[uuid.UUID, str] = {}
+        for start in range(0, len(ids), POINTS_PER_CALL):
+            names = _names(ids[start : start + POINTS_PER_CALL])
+            for record in self._call(self._client.retrieve, self._collection, names, with_payload=[DOCUMENT]):
+                found[uuid.UUID(str(record.id))] = (record.payload or {})[DOCUMENT]
+        return found
 
     def fetch_vectors(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Mapping[Leg, Vector]]:
         """Stored vectors, of length 1, of the points that exist."""
@@ -233,9 +242,7 @@ class QdrantIndex:
 
     def _query(self, requests: Sequence[models.QueryRequest]) -> list[list[ScoredPoint]]:
         answers = self._call(self._client.query_batch_points, self._collection, requests)
-        return [
-            [ScoredPoint(uuid.UUID(str(hit.id)), hit.score, (hit.payload or {})[DOCUMENT]) for hit in answer.points] for answer in answers
-        ]
+        return [[ScoredPoint(uuid.UUID(str(hit.id)), hit.score) for hit in answer.points] for answer in answers]
 
     def _call(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         attempts = Retrying(

@@ -1,5 +1,6 @@
 """How a compound becomes a point of the Qdrant engine: unit vectors, payload, indexed fields."""
 
+import functools
 import hashlib
 import math
 import re
@@ -110,6 +111,7 @@ def number_path(field: str) -> str:
     return f"{NUMBERS}.{escaped(field)}"
 
 
+@functools.lru_cache(maxsize=4096)
 def escaped(field: str) -> str:
     """The field's name in the letters that a payload path may hold unquoted; different names stay different."""
     return re.sub(r"[^A-Za-z0-9_]", lambda match: f"-{ord(match[0]):x}-", field)

@@ -69,8 +69,10 @@ def search_compounds(
     with timings.stage("fuse"):
         ranked = _fuse({leg: [point for point in points if point.id != exclude] for leg, points in found.items()})
         page = ranked[query.offset : query.offset + query.limit]
+        documents = ports.index.documents([fused.id for fused in page])
         words = query_words(query.text or "")
-        hits = [_hit(rank, fused, words) for rank, fused in enumerate(page, query.offset + 1)]
+        # A compound that was deleted since it was found is left out.
+        hits = [_hit(rank, fused, documents[fused.id], words) for rank, fused in enumerate(page, query.offset + 1) if fused.id in documents]
     return SearchPage(hits, len(ranked) > query.offset + query.limit, ports.index.model_version, timings.seconds)
 
 
@@ -111,7 +113,7 @@ def checked_text(text: str, max_characters: int) -> str:
 class _Fused:
     """A point while the legs are put together."""
 
-    point: ScoredPoint
+    id: UUID
     score: float = 0.0
     legs: list[LegScore] = field(default_factory=list)
 
@@ -121,14 +123,14 @@ def _fuse(found: Mapping[Leg, Sequence[ScoredPoint]]) -> list[_Fused]:
     fused: dict[UUID, _Fused] = {}
     for leg, points in found.items():
         for rank, point in enumerate(points, 1):
-            entry = fused.setdefault(point.id, _Fused(point))
+            entry = fused.setdefault(point.id, _Fused(point.id))
             entry.legs.append(LegScore(leg, point.score, rank))
             entry.score += point.score if len(found) == 1 else (RANK_CONSTANT + 1) / (RANK_CONSTANT + rank) / len(found)
-    return sorted(fused.values(), key=lambda entry: (-entry.score, entry.point.id))
+    return sorted(fused.values(), key=lambda entry: (-entry.score, entry.id))
 
 
-def _hit(rank: int, fused: _Fused, words: Sequence[str]) -> Hit:
-    compound = compound_of(fused.point.document)
+def _hit(rank: int, fused: _Fused, document: str, words: Sequence[str]) -> Hit:
+    compound = compound_of(document)
     return Hit(rank, fused.score, compound, fused.legs, matched_words(words, compound))
 
 

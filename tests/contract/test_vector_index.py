@@ -68,6 +68,7 @@ def test_an_empty_index_answers_everything_with_nothing(index: VectorIndex) -> N
     assert index.search(Leg.MOLECULES, vectors(2), 5) == [[], []]
     assert index.search(Leg.MOLECULES, [], 5) == []
     assert index.fetch_vectors([identifier(1)]) == {}
+    assert index.documents([identifier(1)]) == {}
     index.upsert([])
     index.delete([])
     index.delete([identifier(1)])
@@ -84,7 +85,7 @@ def test_search_ranks_by_exact_cosine_and_returns_documents(index: VectorIndex) 
         exact = sorted(((cosine(query, vector), i) for i, vector in enumerate(stored)), reverse=True)[:20]
         assert numbers(hits) == [i for _, i in exact]
         assert [hit.score for hit in hits] == pytest.approx([score for score, _ in exact], abs=1e-3)
-        assert [hit.document for hit in hits] == [f"document {i} αone" for _, i in exact]
+        assert index.documents([hit.id for hit in hits]) == {identifier(i): f"document {i} αone" for _, i in exact}
 
 
 def test_length_does_not_matter_even_where_squares_overflow(index: VectorIndex) -> None:
@@ -151,7 +152,7 @@ def test_upsert_replaces_the_whole_point(index: VectorIndex) -> None:
     assert index.search(Leg.TEXTS, [text], 10) == [[]]
     [[hit]] = index.search(Leg.MOLECULES, [b], 10, ["two"], Condition("formula", "=", "C"))
     assert hit.score == pytest.approx(1, abs=1e-3)
-    assert hit.document == "document 1 αtwo"
+    assert index.documents([hit.id]) == {hit.id: "document 1 αtwo"}
     assert index.search(Leg.MOLECULES, [b], 10, None, Or((Condition("charge", "=", 1), Condition("metadata.x", "=", "y")))) == [[]]
 
 
@@ -168,6 +169,7 @@ def test_deleted_points_are_gone(index: VectorIndex) -> None:
     assert index.count() == 28
     assert not {0, 1} & set(numbers(index.search(Leg.MOLECULES, [stored[0]], 100)[0]))
     assert index.fetch_vectors([identifier(0)]) == {}
+    assert index.documents([identifier(i) for i in (0, 2)]) == {identifier(2): "document 2 αl2"}
     index.delete_library("l2")
     assert (index.count("l0"), index.count("l1"), index.count("l2"), index.count()) == (9, 9, 0, 18)
     index.upsert([point(0, stored[0])])

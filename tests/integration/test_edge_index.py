@@ -198,7 +198,7 @@ for start in itertools.count(0, 20):
         assert max(ids) < acknowledged + 20
         kept = points(0, acknowledged)
         [[best]] = index.search(Leg.MOLECULES, [kept[-1].vectors[Leg.MOLECULES]], 1)
-        assert (best.id, best.document) == (kept[-1].id, kept[-1].document)
+        assert index.documents([best.id]) == {kept[-1].id: kept[-1].document}
     finally:
         index.close()
 
