@@ -22,6 +22,10 @@ def generate(target: pathlib.Path) -> pathlib.Path:
     files = sorted(str(f.relative_to(ROOT)) for f in (ROOT / "atomas" / "v1").glob("*.proto"))
     arguments = [f"-I{ROOT}", f"-I{includes}", f"-I{googleapis}"]
     arguments += [f"--{kind}_out={target}" for kind in ("python", "grpc_python", "mypy", "mypy_grpc")]
+    # The plugins of this very environment, wherever PATH points.
+    arguments += [
+        f"--plugin=protoc-gen-{kind}={pathlib.Path(sys.executable).parent / f'protoc-gen-{kind}'}" for kind in ("mypy", "mypy_grpc")
+    ]
     arguments += [f"--descriptor_set_out={target / 'contract.binpb'}"]
     if protoc.main(["protoc", *arguments, *files]) != 0:
         raise SystemExit("protoc refused the contract; its message is above.")

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 import atomas
-from atomas import Client, Compound, Format, OperationState, Target, display
+from atomas import Client, Compound, Format, Hit, OperationState, Target, display
 from atomas.calls import SearchOptions
 from atomas.codec import as_json
 from atomas.errors import AtomasError, InternalError, NotFoundError
@@ -149,7 +149,8 @@ def search(
     with service(context, address) as client:
         found = client.search(text, limit=limit, **options)
     if as_document:
-        display.print_json({"hits": found.hits, "model": found.model})
+        hits = [_bare(hit) for hit in found] if ids_only else found.hits
+        display.print_json({"hits": hits, "model": found.model})
     elif ids_only:
         display.print_lines(hit.compound.resource_name for hit in found)
     elif found:
@@ -312,6 +313,11 @@ def _write_rejections(client: Client, operation: str, path: Path) -> None:
             f"the import is done, but {path} cannot be written: {error.strerror}; see `atomas operations {operation} --rejects`."
         )
         raise typer.Exit(1) from None
+
+
+def _bare(hit: Hit) -> dict[str, Any]:
+    """A hit whose compound has nothing but its name: fields that were not fetched would look empty."""
+    return {"rank": hit.rank, "score": hit.score, "compound": {"resource_name": hit.compound.resource_name}}
 
 
 def _object(value: Any) -> dict[str, Any]:

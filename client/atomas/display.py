@@ -121,7 +121,7 @@ def summary(report: ImportReport) -> str:
 
 
 def _print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = (), header: bool = True) -> None:
-    table = Table(box=box.SIMPLE_HEAD, show_header=header, header_style="bold", pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_header=header, show_edge=False, header_style="bold", pad_edge=False)
     for column in columns:
         # Structures break anywhere, so that nothing of them is lost; words break between words.
         table.add_column(column, justify="right" if column in right else "left", overflow="fold", no_wrap=column in right)

@@ -80,6 +80,11 @@ def test_search_as_json_is_one_document(atomas_: Run) -> None:
     assert first["matched_words"] == ["acid"]
 
 
+def test_ids_only_as_json_holds_no_fields_that_were_not_fetched(atomas_: Run) -> None:
+    document = json.loads(atomas_("search", "acid", "--limit", "1", "--ids-only", "--json")[1])
+    assert document["hits"] == [{"rank": 1, "score": 1.0, "compound": {"resource_name": "libraries/lib/compounds/KEY1"}}]
+
+
 @pytest.mark.parametrize("library", ["chebi", "libraries/chebi"])
 def test_search_sends_its_options(atomas_: Run, service: ScriptedService, library: str) -> None:
     arguments = ("--library", library, "--limit", "3", "--filter", "clogp < 2", "--target", "texts", "--ids-only")

@@ -146,7 +146,8 @@ class LibraryServiceServicer(object):
     def ImportCompounds(self, request_iterator, context):
         """Imports rows of a compound library. The first request is `start`, then `rows` in order, then `finish`.
         An acknowledged row is durable: it ends as created, updated, duplicate or rejected with a reason, whatever
-        dies meanwhile. A stream that broke is resumed by `start` with the same `request_id`.
+        dies meanwhile. A stream that broke is resumed by `start` with the same `request_id`. Every request has its answer,
+        in order; the one to `start` says how many rows are held already, so wait for it before sending rows.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -71,7 +71,8 @@ class LibraryServiceStub:
     ]
     """Imports rows of a compound library. The first request is `start`, then `rows` in order, then `finish`.
     An acknowledged row is durable: it ends as created, updated, duplicate or rejected with a reason, whatever
-    dies meanwhile. A stream that broke is resumed by `start` with the same `request_id`.
+    dies meanwhile. A stream that broke is resumed by `start` with the same `request_id`. Every request has its answer,
+    in order; the one to `start` says how many rows are held already, so wait for it before sending rows.
     """
 
     ListRejections: grpc.UnaryUnaryMultiCallable[
@@ -131,7 +132,8 @@ class LibraryServiceAsyncStub:
     ]
     """Imports rows of a compound library. The first request is `start`, then `rows` in order, then `finish`.
     An acknowledged row is durable: it ends as created, updated, duplicate or rejected with a reason, whatever
-    dies meanwhile. A stream that broke is resumed by `start` with the same `request_id`.
+    dies meanwhile. A stream that broke is resumed by `start` with the same `request_id`. Every request has its answer,
+    in order; the one to `start` says how many rows are held already, so wait for it before sending rows.
     """
 
     ListRejections: grpc.aio.UnaryUnaryMultiCallable[
@@ -209,7 +211,8 @@ class LibraryServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[collections.abc.Iterator[atomas.v1.library_service_pb2.ImportCompoundsResponse], collections.abc.AsyncIterator[atomas.v1.library_service_pb2.ImportCompoundsResponse]]:
         """Imports rows of a compound library. The first request is `start`, then `rows` in order, then `finish`.
         An acknowledged row is durable: it ends as created, updated, duplicate or rejected with a reason, whatever
-        dies meanwhile. A stream that broke is resumed by `start` with the same `request_id`.
+        dies meanwhile. A stream that broke is resumed by `start` with the same `request_id`. Every request has its answer,
+        in order; the one to `start` says how many rows are held already, so wait for it before sending rows.
         """
 
     @abc.abstractmethod
