@@ -29,7 +29,7 @@ def parse_url(url: str) -> URL:
     """A `sqlite:///FILE` or `postgresql://USER:PASSWORD@HOST/NAME` URL. Raises INVALID_ARGUMENT for anything else."""
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         # The text itself is not repeated: it may hold a password.
         raise AtomasError(
             Reason.INVALID_ARGUMENT, "The database URL cannot be read: write sqlite:///FILE or postgresql://USER@HOST/NAME."

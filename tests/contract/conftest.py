@@ -1,0 +1,25 @@
+"""Fixtures of the suites in this folder, by name."""
+
+from tests.contract.databases import (
+    database,
+    empty_postgres,
+    empty_url,
+    migrated_postgres,
+    migrated_sqlite,
+    postgres_server,
+    postgres_url,
+    sql_url,
+    sqlite_url,
+)
+
+__all__ = [
+    "database",
+    "empty_postgres",
+    "empty_url",
+    "migrated_postgres",
+    "migrated_sqlite",
+    "postgres_server",
+    "postgres_url",
+    "sql_url",
+    "sqlite_url",
+]
