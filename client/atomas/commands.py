@@ -99,7 +99,16 @@ def import_file(
         )
     with service(context, address) as client:
         with ImportBar() as bar:
-            report = client.import_compounds(file, library, format=format, wait=not no_wait, on_progress=bar)
+            try:
+                report = client.import_compounds(file, library, format=format, wait=not no_wait, on_progress=bar)
+            except KeyboardInterrupt:
+                bar.stop()
+                if bar.last is not None and bar.last.rows_acknowledged:
+                    display.complain(
+                        f"interrupted; {bar.last.rows_acknowledged:,} rows are safe, follow them by `atomas operations {bar.last.operation}`."
+                    )
+                    raise typer.Exit(130) from None
+                raise
         if rejects is not None:
             _write_rejections(client, report.operation, rejects)
         if as_document:

@@ -14,7 +14,7 @@ _LINE_SECONDS = 5.0
 
 
 class ImportBar:
-    """Shows the file being sent, then its rows getting their verdicts. Call it with each ImportProgress."""
+    """Shows the file being sent, then its rows getting their verdicts. Call it with each ImportProgress; `last` is the latest."""
 
     def __init__(self) -> None:
         console = Console(file=sys.stderr)
@@ -29,6 +29,7 @@ class ImportBar:
             disable=not console.is_terminal,
         )
         self._task: TaskID | None = None
+        self.last: ImportProgress | None = None
         self._processing = False
         self._next_line = monotonic() + _LINE_SECONDS
 
@@ -37,9 +38,14 @@ class ImportBar:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Leave the terminal as it was; harmless when done before."""
         self._bar.stop()
 
     def __call__(self, progress: ImportProgress) -> None:
+        self.last = progress
         if self._task is None:
             self._task = self._bar.add_task("Sending", total=None)
         if progress.counts is None:

@@ -401,7 +401,8 @@ def test_ctrl_c_in_a_real_import_leaves_one_line(service: ScriptedService, tmp_p
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert (out, err) == ("", "atomas: interrupted.\n")
+    (operation,) = service.rows
+    assert (out, err) == ("", f"atomas: interrupted; 3 rows are safe, follow them by `atomas operations operations/{operation}`.\n")
 
 
 def test_a_terminal_gets_a_progress_bar_and_a_pipe_gets_none(service: ScriptedService, tmp_path: Path) -> None:
