@@ -32,7 +32,14 @@ def inchikey(molecule: Chem.Mol, smiles: str) -> str:
 
     InChI knows no attachment points, quadruple bonds or molecules of more than 1,023 atoms.
     """
+    if "->" in smiles or "<-" in smiles:
+        molecule = _without_dative_bonds(molecule)
     return Chem.MolToInchiKey(molecule) or stand_in_key(molecule, smiles)
+
+
+def keeps_identity(molecule: Chem.Mol, inchi: str) -> bool:
+    """Whether the molecule read from a standard InChI still has its InChIKey; of a non-standard InChI nothing can be said."""
+    return not inchi.startswith("InChI=1S/") or Chem.MolToInchiKey(molecule) == Chem.InchiToInchiKey(inchi)
 
 
 def is_standard_inchikey(key: str) -> bool:
@@ -61,6 +68,17 @@ def settle_mobile_hydrogens(molecule: Chem.Mol) -> Chem.Mol:
     except (ValueError, RuntimeError):
         return molecule
     return settled if settled is not None and Chem.MolToInchi(settled) == Chem.MolToInchi(molecule) else molecule
+
+
+def _without_dative_bonds(molecule: Chem.Mol) -> Chem.Mol:
+    """The donors beside the metal, as the standard InChI sees a complex: RDKit's InChI writer refuses dative bonds."""
+    parts = Chem.RWMol(molecule)
+    dative = [(bond.GetBeginAtom(), bond.GetEndAtom()) for bond in parts.GetBonds() if bond.GetBondType() == Chem.BondType.DATIVE]
+    for donor, acceptor in dative:
+        donor.SetNumExplicitHs(donor.GetTotalNumHs())
+        donor.SetNoImplicit(True)
+        parts.RemoveBond(donor.GetIdx(), acceptor.GetIdx())
+    return parts.GetMol()
 
 
 def _letters(text: str, count: int) -> str:

@@ -94,6 +94,15 @@ def test_tautomers_are_not_merged() -> None:
     assert standardise("CC(=O)CC(C)=O").smiles != standardise("CC(O)=CC(C)=O").smiles
 
 
+def test_dative_bonds_do_not_cost_a_complex_its_inchikey() -> None:
+    assert standardise("[NH3]->[Pt](<-[NH3])(Cl)Cl").inchikey == "LXZZYRPGZAFOLE-UHFFFAOYSA-L"
+
+
+def test_an_inchi_that_rdkit_rebuilds_as_another_compound_is_refused() -> None:
+    ammonium_nitrate = "InChI=1S/NO3.H3N/c2-1(3)4;/h;1H3/q-1;/p+1"
+    assert refused(ammonium_nitrate).reason == Reason.UNSUPPORTED
+
+
 def test_coordination_compounds_stay_whole() -> None:
     assert "." not in standardise("[NH3]->[Pt](<-[NH3])(Cl)Cl").smiles
     assert standardise("N#C[Fe-3](C#N)(C#N)(C#N)(C#N)C#N").inchikey == "CRWNKXHVYMVLCY-UHFFFAOYSA-N"

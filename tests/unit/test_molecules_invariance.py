@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from rdkit import Chem
 
 from encoder.molecules import MoleculeError, Structure, standardise, standardise_structure
-from tests.strategies import library_smiles, nasty_text, real_smiles, spellings
+from tests.strategies import library_rows, library_smiles, nasty_text, real_smiles, spellings
 
 # Chemistry takes milliseconds and its outliers seconds; unfaithful spellings are thrown away by the strategy.
 UNUSUAL = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
@@ -26,13 +26,14 @@ def test_standardising_twice_changes_nothing() -> None:
         assert parent.parent_smiles == parent.smiles
 
 
-def test_standardising_never_changes_the_published_inchikey() -> None:
-    for smiles in library_smiles():
-        assert standardise(smiles).inchikey == Chem.MolToInchiKey(Chem.MolFromSmiles(smiles))
+def test_standardising_keeps_the_published_inchikey() -> None:
+    for smiles, inchikey in library_rows():
+        assert standardise(smiles).inchikey == inchikey
 
 
 def test_an_inchi_gives_the_same_identity_and_mostly_the_same_drawing() -> None:
-    smiles = [s for s in library_smiles() if not ("+" in s and "-]" in s)]
+    # An InChI of a zwitterion is that of the neutral form: that loss is certain, so these are left out.
+    smiles = [smiles for smiles, _ in library_rows() if not ("+" in smiles and "-]" in smiles)]
     molecules = [standardise(s) for s in smiles]
     reread = [standardise(Chem.MolToInchi(Chem.MolFromSmiles(s))) for s in smiles]
     assert [m.inchikey for m in reread] == [m.inchikey for m in molecules]
@@ -40,7 +41,7 @@ def test_an_inchi_gives_the_same_identity_and_mostly_the_same_drawing() -> None:
     assert sum(a == b for a, b in zip(molecules, reread, strict=True)) / len(smiles) > 0.94
 
 
-@settings(max_examples=1000, deadline=None, suppress_health_check=UNUSUAL)
+@settings(max_examples=600, deadline=None, suppress_health_check=UNUSUAL)
 @given(text=nasty_text)
 def test_no_text_whatever_raises_anything_but_a_molecule_error(text: str) -> None:
     try:
