@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from atomas import Client
@@ -45,8 +46,8 @@ def main() -> None:
             raw, whole = [], []
             # Interleaved, so that noise of the machine meets both alike.
             for text in texts:
-                raw.append(seconds(lambda text=text: raw_search(text, ports)))
-                whole.append(seconds(lambda text=text: client.search(text=text, library="chebi", limit=10)))
+                raw.append(seconds(partial(raw_search, text, ports)))
+                whole.append(seconds(partial(client.search, text, library="chebi", limit=10)))
     middle, through = statistics.median(raw), statistics.median(whole)
     print(f"{len(texts)} text queries over {options.compounds} compounds, limit 10, one caller")
     print(f"encode + raw engine query  median {middle * 1e3:7.2f} ms")
