@@ -21,7 +21,7 @@ from server.observability import configure_logs
 from server.ports import Ports
 from server.rpc.app import App
 from server.settings import Settings
-from server.usecases.search_compounds import LEG_DEPTH
+from server.usecases.search_compounds import FUSION_DEPTH
 
 LIMIT_RATIO = 1.5
 
@@ -59,7 +59,7 @@ def raw_search(text: str, ports: Ports) -> None:
     """What no text search can do without: a vector, and one engine query per leg at the depth that fusion needs."""
     vector = ports.encoder.encode_texts([text])[0]
     for leg in Leg:
-        ports.index.search(leg, [vector], LEG_DEPTH, ["chebi"])
+        ports.index.search(leg, [vector], FUSION_DEPTH, ["chebi"])
 
 
 def seconds(call: Callable[[], object]) -> float:

@@ -22,7 +22,7 @@ Standardise: TypeAlias = Callable[[Structure, Limits], Molecule]
 _LOG = logging.getLogger(__name__)
 # Small enough that a query waits some 30 ms for a worker, large enough that a task's overhead of half a millisecond disappears.
 _ROWS_PER_TASK = 8
-_ATTEMPTS = 3
+_ATTEMPTS = 2
 
 
 class ChemistryPool:
