@@ -75,7 +75,8 @@ def search_compounds(
         words = query_words(query.text or "")
         # A compound that was deleted since it was found is left out.
         hits = [_hit(rank, fused, documents[fused.id], words) for rank, fused in enumerate(page, query.offset + 1) if fused.id in documents]
-    return SearchPage(hits, len(ranked) > query.offset + query.limit, ports.index.model_version, timings.seconds)
+    end = query.offset + query.limit
+    return SearchPage(hits, end < min(len(ranked), reach), ports.index.model_version, timings.seconds)
 
 
 def _metadata_fields(library: str | None, ports: Ports) -> frozenset[str]:
