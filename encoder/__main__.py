@@ -47,6 +47,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     training.add_argument("--out", type=Path, help="folder of the run (default: runs/RECIPE)")
     training.add_argument(
+        "--start", type=Path, help="folder of the run that the recipe starts from (default: that recipe's folder in runs)"
+    )
+    training.add_argument(
         "--threads", type=int, default=os.cpu_count(), help="processor threads; results are reproducible with the same number"
     )
     evaluation = commands.add_parser("evaluate", help="judge a checkpoint")
@@ -66,7 +69,8 @@ def _train(options: argparse.Namespace) -> None:
     torch.set_num_threads(options.threads)
     recipe = RECIPES[options.recipe]()
     out = options.out or _ROOT / "runs" / recipe.name
-    train(recipe, read_training_set(recipe, options.data), out, lambda line: print(line, flush=True))
+    start = options.start or (_ROOT / "runs" / recipe.start if recipe.start else None)
+    train(recipe, read_training_set(recipe, options.data), out, lambda line: print(line, flush=True), start)
     print(json.dumps({"out": str(out)}))
 
 

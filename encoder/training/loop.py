@@ -212,6 +212,20 @@ class Trainer:
         return np.concatenate([self._encode(modality, items.select(rows)).numpy() for rows in chunks])
 
 
+def begin_with(model: AtomasEncoder, state: Path) -> None:
+    """Take over the weights of a finished run without layers, or with as many; DatasetError when they do not fit."""
+    if not state.exists():
+        raise DatasetError(f"{state} does not exist; train the recipe that this one starts from, or name its run with --start")
+    with safe_open(state, "pt") as file:
+        weights = {name.removeprefix("model."): file.get_tensor(name) for name in file.keys() if name.startswith("model.")}  # noqa: SIM118
+    try:
+        missing, unexpected = model.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        raise DatasetError(f"{state} does not fit this recipe and data: {error}") from error
+    if unexpected or any(not name.startswith("backbone.") and not name.endswith("importance.weight") for name in missing):
+        raise DatasetError(f"{state} does not fit this recipe: {', '.join([*unexpected, *missing])} differ")
+
+
 def contrastive_loss(text_BE: Tensor, molecule_NE: Tensor, log_scale: Tensor, same_BN: Tensor) -> Tensor:
     """InfoNCE in both directions; candidates with the same molecule or the same text as the target are no negatives of it.
 
