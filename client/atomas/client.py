@@ -38,7 +38,8 @@ class Client:
     """Calls an Atomas service and waits for each answer. Thread-safe; use it as a context manager or close it.
 
     `address` is `host:port` (ATOMAS_ADDRESS, else 127.0.0.1:50051). `timeout_seconds` is the deadline of each call with its
-    retries; imports and `wait` go on as long as there is progress. Every method raises subclasses of AtomasError only.
+    retries; imports and `wait` go on as long as there is progress. Whatever service, network or
+    file refuse is raised as a subclass of AtomasError.
     """
 
     def __init__(self, address: str | None = None, *, timeout_seconds: float = 30.0) -> None:
