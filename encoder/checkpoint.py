@@ -1,7 +1,6 @@
 """Reads and writes checkpoints: safetensors and JSON in one folder, named by a hash of their content."""
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,20 +13,15 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from encoder.features import FEATURES_VERSION, MoleculeFeatures, TextFeatures
+from encoder.manifest import DEFAULT_WEIGHTS, FORMAT, MANIFEST, CheckpointError, parse_json, read_file, read_manifest, to_bytes, version_of
 from encoder.model.atomas import AtomasEncoder
 from encoder.model.config import EncoderConfig
 from encoder.molecules import STANDARD_VERSION
 from encoder.quantisation import dequantise, quantise
 
-FORMAT = "atomas-1"
-DEFAULT_WEIGHTS = Path(__file__).parent / "weights"
-"""The folder of the checkpoint that the project ships."""
+__all__ = ["DEFAULT_WEIGHTS", "Checkpoint", "CheckpointError", "load_checkpoint", "save_checkpoint"]
 
-_MANIFEST, _WEIGHTS, _FEATURES = "model.json", "weights.safetensors", "features.json"
-
-
-class CheckpointError(Exception):
-    """A checkpoint cannot be used; the message names the file and what to do."""
+_WEIGHTS, _FEATURES = "weights.safetensors", "features.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +51,7 @@ def save_checkpoint(
         "text": {"ngrams": text_features.ngrams, "buckets": text_features.buckets},
         "molecule": {"environments": molecule_features.environments, "keys": molecule_features.keys},
     }
-    files = {_WEIGHTS: save(tensors), _FEATURES: _to_bytes(features)}
+    files = {_WEIGHTS: save(tensors), _FEATURES: to_bytes(features)}
     manifest = {
         "format": FORMAT,
         "config": model.config.to_json(),
@@ -66,22 +60,17 @@ def save_checkpoint(
         "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     }
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / _MANIFEST).unlink(missing_ok=True)
-    for name, content in {**files, _MANIFEST: _to_bytes(manifest)}.items():
+    (folder / MANIFEST).unlink(missing_ok=True)
+    for name, content in {**files, MANIFEST: to_bytes(manifest)}.items():
         (folder / name).write_bytes(content)
-    return _version(manifest)
+    return version_of(manifest)
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
     """Read a checkpoint into 32-bit floats; CheckpointError when it is missing, damaged, foreign or made for other features."""
-    manifest = _json(folder / _MANIFEST, _read(folder / _MANIFEST))
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise CheckpointError(f"{folder / _MANIFEST} is no {FORMAT} checkpoint; name a folder that `python -m encoder train` wrote")
-    for field, own in (("features", FEATURES_VERSION), ("standard", STANDARD_VERSION)):
-        if manifest.get(field) != own:
-            raise CheckpointError(f"{folder} was made with version {manifest.get(field)} of {field}, this code has {own}; train it again")
+    manifest = read_manifest(folder)
     contents = {name: _verified(folder / name, manifest) for name in (_WEIGHTS, _FEATURES)}
-    features = _json(folder / _FEATURES, contents[_FEATURES])
+    features = parse_json(folder / _FEATURES, contents[_FEATURES])
     try:
         tensors = load(contents[_WEIGHTS])
         idf: NDArray[np.float32] = tensors.pop("text.idf").numpy()
@@ -93,7 +82,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         raise CheckpointError(f"{folder} holds weights that do not fit its configuration: {error}") from error
     model.eval()
     model.requires_grad_(False)
-    return Checkpoint(model, text_features, molecule_features, _version(manifest))
+    return Checkpoint(model, text_features, molecule_features, version_of(manifest))
 
 
 def _dequantised(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -108,30 +97,8 @@ def _dequantised(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return state | {name: dequantise(parts) for name, parts in tables.items()}
 
 
-def _version(manifest: dict[str, Any]) -> str:
-    return hashlib.sha256(_to_bytes(manifest)).hexdigest()[:16]
-
-
-def _to_bytes(value: Any) -> bytes:
-    return (json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")) + "\n").encode()
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror}); name a folder that holds a checkpoint") from error
-
-
-def _json(path: Path, content: bytes) -> Any:
-    try:
-        return json.loads(content)
-    except ValueError as error:
-        raise CheckpointError(f"{path} is damaged, it is not JSON: {error}") from error
-
-
 def _verified(path: Path, manifest: dict[str, Any]) -> bytes:
-    content = _read(path)
+    content = read_file(path)
     hashes = manifest.get("sha256")
     if not isinstance(hashes, dict) or hashlib.sha256(content).hexdigest() != hashes.get(path.name):
         raise CheckpointError(f"{path} is damaged: its content does not match the manifest; restore it or train again")

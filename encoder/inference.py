@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from encoder.checkpoint import DEFAULT_WEIGHTS, Checkpoint, load_checkpoint
 from encoder.features import TokenFeatures
+from encoder.manifest import molecule_tokens, text_tokens
 from encoder.model.atomas import Modality, TokenBatch
-from encoder.tokenizer import split_smiles, split_text
 
 # Tokens of one forward pass, padding included: enough to keep the matrix products busy, little enough to stay in cache.
 _PASS_TOKENS = 16_384
@@ -57,11 +57,11 @@ class Encoder:
 
     def text_tokens(self, text: str) -> int:
         """Count the tokens of a text: words, numbers, signs. May be called from any thread."""
-        return len(split_text(text))
+        return text_tokens(text)
 
     def molecule_tokens(self, smiles: str) -> int:
         """Count the tokens of a molecule: its SMILES tokens and one for the whole. May be called from any thread."""
-        return 1 + len(split_smiles(smiles))
+        return molecule_tokens(smiles)
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return vectors (N, dimension) of length 1. EmptyInputError or TooLongError name the first text that cannot be encoded."""

@@ -63,7 +63,7 @@ def _migrate(settings: Settings) -> int:
 
 
 def _serve(settings: Settings) -> int:
-    from encoder.checkpoint import CheckpointError
+    from encoder.manifest import CheckpointError
     from server.bootstrap import service
     from server.rpc.app import App
 
