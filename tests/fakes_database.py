@@ -129,7 +129,8 @@ class _Libraries:
         del self._tables.libraries[library_id]
         for operation in list(self._tables.operations.values()):
             if operation.library == library_id and not operation.state.final:
-                _Operations(self._tables, self._require_writing).set_state(operation.id, State.CANCELLED)
+                now = datetime.now(UTC)
+                self._tables.operations[operation.id] = replace(operation, state=State.CANCELLED, update_time=now, end_time=now)
 
     def purgeable(self) -> list[str]:
         return list(self._tables.dying_libraries)
