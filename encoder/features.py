@@ -162,6 +162,7 @@ def _ngrams_of_words(words: list[str]) -> Iterable[Iterable[str]]:
 
 _CHIRAL = rdFingerprintGenerator.GetMorganGenerator(radius=2, includeChirality=True)
 _FLAT = rdFingerprintGenerator.GetMorganGenerator(radius=3)
+_STEREO_LABELS = {label: label.name for label in Chem.BondStereo.values.values() if label > Chem.BondStereo.STEREOANY}
 _FORMULA = re.compile(r"([A-Z][a-z]?)(\d*)")
 
 
@@ -287,11 +288,8 @@ def _whole_keys(molecule: Chem.Mol, smiles: str) -> list[str]:
         stereo.update(atom.GetProp("_CIPCode") for atom in atoms if atom.HasProp("_CIPCode"))
     bonds = list(molecule.GetBonds())
     if "/" in smiles or "\\" in smiles:
-        stereo.update(_NAMES[label] for bond in bonds if (label := bond.GetStereo()) in _NAMES)
+        stereo.update(_STEREO_LABELS[label] for bond in bonds if (label := bond.GetStereo()) in _STEREO_LABELS)
     keys += [f"stereo:{label}{count}" for label, count in stereo.items()]
     unsaturated = Counter(kind for bond in bonds if (kind := bond.GetBondType()) != Chem.BondType.SINGLE)
     keys += [f"bonds:{kind.name}{min(count, 40)}" for kind, count in unsaturated.items()]
     return keys
-
-
-_NAMES = {label: label.name for label in Chem.BondStereo.values.values() if label > Chem.BondStereo.STEREOANY}

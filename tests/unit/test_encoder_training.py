@@ -274,7 +274,6 @@ def test_a_run_learns(tmp_path: Path, layers: int, data: TrainingSet) -> None:
 def test_a_run_killed_between_epochs_ends_like_an_uninterrupted_one(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     command = [sys.executable, "-m", "encoder", "train", "tiny", "--threads", "1", "--data", str(SAMPLE), "--out"]
-    subprocess.run([*command, str(whole)], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     first = subprocess.Popen([*command, str(killed)], cwd=ROOT, stdout=subprocess.DEVNULL)
     while not (killed / "state.safetensors").exists():
         assert first.poll() is None
@@ -282,6 +281,7 @@ def test_a_run_killed_between_epochs_ends_like_an_uninterrupted_one(tmp_path: Pa
     first.kill()
     first.wait()
     assert not (killed / "checkpoint").exists()
+    subprocess.run([*command, str(whole)], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     second = subprocess.run([*command, str(killed)], cwd=ROOT, check=True, capture_output=True, text=True)
     assert "continues after epoch" in second.stdout
     for name in ("state.safetensors", "checkpoint/weights.safetensors", "checkpoint/model.json"):
