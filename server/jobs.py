@@ -1,7 +1,12 @@
-"""The background jobs as data: name, queue, frozen payload; senders and workers know nothing else of each other."""
+"""What servers and workers tell each other, as data: jobs by name, queue and frozen payload; questions to the encoder, answers."""
 
-from dataclasses import dataclass
-from typing import ClassVar, TypeAlias
+import base64
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,26 @@ class EmbedCompounds:
 
 
 @dataclass(frozen=True)
+class IndexCompounds:
+    """Bring the index in line with SQL for compounds that no chunk will index."""
+
+    name: ClassVar[str] = "index.compounds"
+    queue: ClassVar[str] = "index"
+    library: str
+    inchikeys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RemoveDeleted:
+    """Remove the vectors, then the rows, of compounds marked deleted."""
+
+    name: ClassVar[str] = "index.remove_deleted"
+    queue: ClassVar[str] = "index"
+    library: str
+    inchikeys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class PurgeLibrary:
     """Remove a deleted library's vectors, then its rows."""
 
@@ -33,5 +58,54 @@ class PurgeLibrary:
     library: str
 
 
-Job: TypeAlias = ReadChunk | EmbedCompounds | PurgeLibrary
-JOBS: tuple[type[ReadChunk] | type[EmbedCompounds] | type[PurgeLibrary], ...] = (ReadChunk, EmbedCompounds, PurgeLibrary)
+Job: TypeAlias = ReadChunk | EmbedCompounds | IndexCompounds | RemoveDeleted | PurgeLibrary
+JOBS: tuple[type[Job], ...] = (ReadChunk, EmbedCompounds, IndexCompounds, RemoveDeleted, PurgeLibrary)
+
+
+@dataclass(frozen=True)
+class EncodeItems:
+    """A question, not a job: somebody waits for the vectors, and nobody wants them later."""
+
+    name: ClassVar[str] = "encode.items"
+    queue: ClassVar[str] = "encode"
+    kind: Literal["text", "molecule"]
+    items: tuple[str, ...]
+    # A worker with another model refuses.
+    model: str
+    # Unix time; the clocks of a fleet agree within a fraction of a second.
+    deadline: float
+
+
+@dataclass(frozen=True)
+class EncodeAnswer:
+    """Vectors as base64 of little-endian float32, row after row; or the reason why there are none."""
+
+    vectors: str = ""
+    reason: str = ""
+    message: str = ""
+
+
+QUEUES: tuple[str, ...] = (*dict.fromkeys(job.queue for job in JOBS), EncodeItems.queue)
+
+Message = TypeVar("Message", ReadChunk, EmbedCompounds, IndexCompounds, RemoveDeleted, PurgeLibrary, EncodeItems, EncodeAnswer)
+
+
+def to_payload(message: Job | EncodeItems | EncodeAnswer) -> dict[str, Any]:
+    """The message as JSON values."""
+    return asdict(message)
+
+
+def from_payload(kind: type[Message], payload: Mapping[str, Any]) -> Message:
+    """Reads what `to_payload` wrote; TypeError when a field is missing or unknown."""
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in payload.items()}
+    return kind(**values)
+
+
+def pack_vectors(vectors: NDArray[np.float32]) -> str:
+    """(N, dimension) as text."""
+    return base64.b64encode(np.ascontiguousarray(vectors, dtype="<f4").tobytes()).decode("ascii")
+
+
+def unpack_vectors(packed: str, dimension: int) -> NDArray[np.float32]:
+    """(N, dimension) from what `pack_vectors` wrote; ValueError when it holds no whole rows."""
+    return np.frombuffer(base64.b64decode(packed, validate=True), dtype="<f4").reshape(-1, dimension).astype(np.float32)

@@ -312,9 +312,15 @@ class Database(Protocol):
 
 
 class JobQueue(Protocol):
-    """At-least-once delivery of jobs; a lost one is re-sent by the sweep."""
+    """At-least-once delivery of jobs. A job that cannot be sent is no error: the sweep finds its work in the database."""
 
-    def send(self, job: Job) -> None: ...
+    def send(self, job: Job) -> None:
+        """Sends a job, unless the same one has just been sent from here."""
+        ...
+
+    def send_again(self, job: Job) -> None:
+        """For the sweep: sends a job that somebody has sent before, unless it may still be on its way."""
+        ...
 
 
 class Storage(Protocol):

@@ -66,7 +66,11 @@ class FakeQueue:
         self.jobs: list[Job] = []
 
     def send(self, job: Job) -> None:
-        self.jobs.append(job)
+        if job not in self.jobs:
+            self.jobs.append(job)
+
+    def send_again(self, job: Job) -> None:
+        self.send(job)
 
     def lose_all(self) -> None:
         self.jobs.clear()

@@ -10,11 +10,9 @@ import structlog
 
 from server.domain.errors import AtomasError, Reason
 from server.jobs import JOBS, Job
+from server.retries import retry_of
 
 log = structlog.get_logger(__name__)
-
-# The store is away or full: that is not the job's fault, so it is tried again for as long as it takes.
-_PATIENT = (Reason.DISK_FULL, Reason.DATABASE_UNAVAILABLE, Reason.INDEX_UNAVAILABLE, Reason.ENCODER_UNAVAILABLE, Reason.OVERLOADED)
 
 
 class LocalQueue:
@@ -45,6 +43,10 @@ class LocalQueue:
             self._waiting.add(job)
         self._queues[job.queue].put(job)
 
+    def send_again(self, job: Job) -> None:
+        """As `send`: what waits or runs here is known."""
+        self.send(job)
+
     def depth(self) -> dict[str, int]:
         """Jobs that wait, per queue."""
         return {name: jobs.qsize() for name, jobs in self._queues.items()}
@@ -65,7 +67,7 @@ class LocalQueue:
             if reason is None:
                 self._failures.pop(job, None)
                 continue
-            self._failures[job] += reason not in _PATIENT
+            self._failures[job] += retry_of(reason, self._attempts).attempts is not None
             if self._failures[job] >= self._attempts:
                 self._failures.pop(job)
                 give_up(job, reason, message)

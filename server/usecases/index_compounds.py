@@ -34,13 +34,32 @@ def complete(operation_id: str, ports: Ports) -> None:
 
 
 def index_compounds(library: str, inchikeys: Sequence[str], ports: Ports) -> int:
-    """Reads the compounds as they are now and makes the index agree; returns how many texts had to be shortened."""
-    if not inchikeys:
+    """Reads the compounds as they are now and makes the index agree; returns how many texts had to be shortened.
+
+    Workers may index one compound at the same time, and the last to write may have read first: whoever finds at the end that a compound
+    is another one by now does it again.
+    """
+    shortened = 0
+    pending = list(inchikeys)
+    while pending:
+        ports.storage.require_free_space()
+        with ports.database.reading() as transaction:
+            compounds = transaction.compounds.get_many(library, pending)
+        shortened += _write(library, list(compounds.values()), ports)
+        ports.index.delete([point_id(library, inchikey) for inchikey in pending if inchikey not in compounds])
+        ports.index.flush()
+        written = {inchikey: compound.revision for inchikey, compound in compounds.items()}
+        with ports.database.transaction() as transaction:
+            now = {inchikey: compound.revision for inchikey, compound in transaction.compounds.get_many(library, pending).items()}
+            transaction.compounds.mark_indexed(library, written, ports.index.model_version)
+        pending = [inchikey for inchikey in pending if written.get(inchikey) != now.get(inchikey)]
+    return shortened
+
+
+def _write(library: str, compounds: Sequence[Compound], ports: Ports) -> int:
+    """Encodes and upserts; returns how many texts had to be shortened."""
+    if not compounds:
         return 0
-    ports.storage.require_free_space()
-    with ports.database.reading() as transaction:
-        compounds = list(transaction.compounds.get_many(library, inchikeys).values())
-    present = {compound.inchikey for compound in compounds}
     texts = [searchable_text(compound, ports.encoder) for compound in compounds]
     with_text = [i for i, (text, _) in enumerate(texts) if text]
     molecule_vectors = ports.encoder.encode_molecules([compound.structure.smiles for compound in compounds])
@@ -52,10 +71,6 @@ def index_compounds(library: str, inchikeys: Sequence[str], ports: Ports) -> int
             vectors[Leg.TEXTS] = text_vectors[i]
         points.append(Point(point_id(library, compound.inchikey), library, vectors, fields_of(compound), document_of(compound)))
     ports.index.upsert(points)
-    ports.index.delete([point_id(library, inchikey) for inchikey in inchikeys if inchikey not in present])
-    ports.index.flush()
-    with ports.database.transaction() as transaction:
-        transaction.compounds.mark_indexed(library, {c.inchikey: c.revision for c in compounds}, ports.index.model_version)
     return sum(shortened for _, shortened in texts)
 
 

@@ -1,8 +1,10 @@
 """Watch and cancel operations, and send again what was lost between a commit and its job."""
 
+from collections.abc import Sequence
+
 from server.domain.errors import AtomasError, Reason
 from server.domain.operations import Operation, Rejection, State
-from server.jobs import EmbedCompounds, Job, PurgeLibrary, ReadChunk
+from server.jobs import EmbedCompounds, IndexCompounds, Job, PurgeLibrary, ReadChunk, RemoveDeleted
 from server.ports import Ports
 from server.usecases.import_compounds import read_chunk
 from server.usecases.index_compounds import complete, embed_chunk, index_compounds
@@ -54,6 +56,10 @@ def run_job(job: Job, ports: Ports) -> None:
                 read_chunk(operation, chunk, ports)
             case EmbedCompounds(operation, chunk):
                 embed_chunk(operation, chunk, ports)
+            case IndexCompounds(library, inchikeys):
+                index_compounds(library, inchikeys, ports)
+            case RemoveDeleted(library, inchikeys):
+                remove_deleted(library, list(inchikeys), ports)
             case PurgeLibrary(library):
                 purge_library(library, ports)
     except AtomasError as error:
@@ -63,26 +69,29 @@ def run_job(job: Job, ports: Ports) -> None:
 
 
 def sweep(ports: Ports) -> int:
-    """Sends unfinished work again and ends what was interrupted half-way; returns how much was found."""
+    """Sends unfinished work again and completes what needs no work any more; returns how much was found.
+
+    Several servers may sweep at once: every job may be done twice.
+    """
     with ports.database.reading() as transaction:
         chunks = transaction.operations.unfinished_chunks(SWEEP_BATCH)
         completable = transaction.operations.completable()
         purgeable = transaction.libraries.purgeable()
         deleted = transaction.compounds.deleted(SWEEP_BATCH)
+        # Compounds whose chunk will never index them: of cancelled imports, or of a former index.
+        orphans = [] if chunks else transaction.compounds.unindexed(ports.index.model_version, SWEEP_BATCH)
     for operation, chunk, state in chunks:
-        ports.queue.send(ReadChunk(operation, chunk) if state == "ACCEPTED" else EmbedCompounds(operation, chunk))
+        ports.queue.send_again(ReadChunk(operation, chunk) if state == "ACCEPTED" else EmbedCompounds(operation, chunk))
     for operation in completable:
         complete(operation, ports)
     for library in purgeable:
         ports.queue.send(PurgeLibrary(library))
-    for library in {library for library, _ in deleted}:
-        remove_deleted(library, [inchikey for owner, inchikey in deleted if owner == library], ports)
-    orphans = 0
-    if not chunks:
-        # Compounds whose chunk will never index them: of cancelled imports, or of a former index.
-        with ports.database.reading() as transaction:
-            unindexed = transaction.compounds.unindexed(ports.index.model_version, SWEEP_BATCH)
-        for library in {library for library, _ in unindexed}:
-            index_compounds(library, [inchikey for owner, inchikey in unindexed if owner == library], ports)
-        orphans = len(unindexed)
-    return len(chunks) + len(completable) + len(purgeable) + len(deleted) + orphans
+    for library, inchikeys in _by_library(deleted).items():
+        ports.queue.send(RemoveDeleted(library, inchikeys))
+    for library, inchikeys in _by_library(orphans).items():
+        ports.queue.send(IndexCompounds(library, inchikeys))
+    return len(chunks) + len(completable) + len(purgeable) + len(deleted) + len(orphans)
+
+
+def _by_library(places: Sequence[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+    return {library: tuple(inchikey for owner, inchikey in places if owner == library) for library, _ in places}

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from encoder import checkpoint
+from encoder import manifest as manifests
 from encoder.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from encoder.features import TextFeatures
 from encoder.quantisation import dequantise, quantise
@@ -111,7 +111,7 @@ def test_a_foreign_manifest_is_refused(folder: Path, content: str) -> None:
 
 @pytest.mark.parametrize("constant", ["FEATURES_VERSION", "STANDARD_VERSION"])
 def test_a_checkpoint_made_for_other_features_or_chemistry_is_refused(folder: Path, constant: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, constant, "another")
+    monkeypatch.setattr(manifests, constant, "another")
     with pytest.raises(CheckpointError, match="train it again"):
         load_checkpoint(folder)
 

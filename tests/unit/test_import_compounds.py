@@ -1,15 +1,19 @@
 """Import: every row ends with a verdict, nothing acknowledged is lost, nothing happens twice."""
 
 import uuid
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from server.domain.compounds import point_id
 from server.domain.errors import AtomasError, Reason
 from server.domain.operations import State
+from server.jobs import IndexCompounds, RemoveDeleted
 from server.usecases.import_compounds import accept_rows, finish_import, start_import
-from server.usecases.manage_libraries import get_compound, get_library
-from server.usecases.track_operations import cancel_operation, get_operation, list_rejections, sweep
+from server.usecases.manage_libraries import delete_compound, get_compound, get_library
+from server.usecases.track_operations import cancel_operation, get_operation, list_rejections, run_job, sweep
 from tests.builders import import_rows, row
 from tests.unit.conftest import World
 
@@ -182,3 +186,59 @@ def test_a_text_beyond_the_models_length_is_shortened_and_counted(world: World) 
     world.work()
     assert get_operation(operation.id, world.ports).counts.shortened_texts == 1
     assert world.index.count() == 1
+
+
+def test_the_sweep_has_compounds_of_a_cancelled_import_indexed(world: World) -> None:
+    operation = import_rows(world.ports, ROWS, chunk=7)
+    run_job(world.queue.jobs.pop(0), world.ports)
+    world.queue.lose_all()
+    cancel_operation(operation.id, world.ports)
+    assert world.index.count() == 0
+    assert sweep(world.ports) == 2
+    assert [type(job) for job in world.queue.jobs] == [IndexCompounds]
+    world.work()
+    assert world.index.count() == 2
+    assert sweep(world.ports) == 0
+
+
+def test_the_sweep_finishes_a_deletion_that_was_interrupted(world: World) -> None:
+    import_rows(world.ports, ROWS)
+    world.work()
+    with world.ports.database.transaction() as transaction:
+        transaction.compounds.mark_deleted("lib", ETHANOL)
+    assert sweep(world.ports) == 1
+    assert [type(job) for job in world.queue.jobs] == [RemoveDeleted]
+    world.work()
+    assert point_id("lib", ETHANOL) not in set(world.index.ids())
+    assert sweep(world.ports) == 0
+
+
+def update_meanwhile(world: World) -> None:
+    import_rows(world.ports, [row(1, "CCO", "A:9", "spirit")])
+    world.work()
+
+
+def delete_meanwhile(world: World) -> None:
+    delete_compound("lib", ETHANOL, world.ports)
+
+
+@pytest.mark.parametrize(("change", "found"), [(update_meanwhile, ["spirit"]), (delete_meanwhile, [])])
+def test_a_compound_that_changes_while_it_is_encoded_is_indexed_as_it_ends(
+    world: World, change: Callable[[World], None], found: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import_rows(world.ports, ROWS[:1])
+    run_job(world.queue.jobs.pop(0), world.ports)
+    embed = world.queue.jobs.pop(0)
+    encode, changes = world.encoder.encode_molecules, iter([change])
+
+    def meanwhile(smiles: Sequence[str]) -> NDArray[np.float32]:
+        for disturb in changes:
+            disturb(world)
+        return encode(smiles)
+
+    monkeypatch.setattr(world.encoder, "encode_molecules", meanwhile)
+    run_job(embed, world.ports)
+    documents = world.index.documents([point_id("lib", ETHANOL)]).values()
+    assert [name for document in documents for name in ("spirit",) if name in document] == found
+    assert world.index.count() == len(found)
+    assert sweep(world.ports) == 0
