@@ -1,5 +1,6 @@
 """A vector index of numpy arrays: the plainest right answer, which every real index is compared with."""
 
+import json
 import math
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +29,8 @@ class FakeIndex:
 
     def upsert(self, points: Sequence[Point]) -> None:
         units = [{Leg(leg): self._unit(vector) for leg, vector in point.vectors.items()} for point in points]
+        for point in points:
+            json.dumps([point.library, point.document, dict(point.fields)], ensure_ascii=False).encode()
         for point, vectors in zip(points, units, strict=True):
             self._points[point.id] = point
             self._units[point.id] = vectors

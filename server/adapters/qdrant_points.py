@@ -39,7 +39,7 @@ class EnginePoint:
 
 
 def engine_points(points: Sequence[Point], dimension: int) -> list[EnginePoint]:
-    """Raises ValueError for an unknown vector name, a wrong dimension, values that are not finite, a vector without direction."""
+    """Raises ValueError for an unknown vector name, a wrong dimension, a vector without direction, text that is no Unicode."""
     vectors: list[dict[str, list[float]]] = [{} for _ in points]
     for leg in Leg:
         rows = [i for i, point in enumerate(points) if leg in point.vectors]
@@ -77,12 +77,16 @@ def unit_vectors(vectors: Sequence[Vector], dimension: int, names: Sequence[str]
 def _payload(point: Point) -> dict[str, object]:
     numbers: dict[str, list[float]] = {}
     terms: list[str] = []
-    for field, value in point.fields.items():
-        for item in value if isinstance(value, list) else [value]:
-            if isinstance(item, bool | str):
-                terms.append(term(field, item))
-            elif (number := _finite(item)) is not None:
-                numbers.setdefault(escaped(field), []).append(number)
+    try:
+        for field, value in point.fields.items():
+            for item in value if isinstance(value, list) else [value]:
+                if isinstance(item, bool | str):
+                    terms.append(term(field, item))
+                elif (number := _finite(item)) is not None:
+                    numbers.setdefault(escaped(field), []).append(number)
+        "".join((point.library, point.document, *terms)).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"Point {point.id} holds text that is no Unicode: {error.reason}.") from None
     return {LIBRARY: point.library, DOCUMENT: point.document, TERMS: terms, NUMBERS: numbers}
 
 

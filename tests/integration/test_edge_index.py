@@ -296,6 +296,27 @@ def test_searches_go_on_while_shards_are_swapped(folder: Path) -> None:
         index.close()
 
 
+def test_a_search_that_finds_its_shard_replaced_asks_the_new_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = EdgeIndex.open(folder, "m1", DIMENSION, optimise_points=300)
+    search = edge_shard.EdgeShard.search
+    asked: list[Path] = []
+
+    def late(shard: edge_shard.EdgeShard, *values: object) -> object:
+        asked.append(shard.folder)
+        if running := index.running_optimisation():
+            running.join()
+        return search(shard, *values)  # type: ignore[arg-type] # passed on as they came
+
+    monkeypatch.setattr(edge_shard.EdgeShard, "search", late)
+    try:
+        index.upsert(points(0, 300))
+        [[hit]] = index.search(Leg.MOLECULES, [points(7, 8)[0].vectors[Leg.MOLECULES]], 1)
+        assert len(set(asked)) == 2
+        assert hit.score == pytest.approx(1, abs=1e-3)
+    finally:
+        index.close()
+
+
 def test_a_restart_remembers_that_an_optimisation_is_due(folder: Path) -> None:
     index = EdgeIndex.open(folder, "m1", DIMENSION, optimise_points=10_000)
     index.upsert(points(0, 400))
