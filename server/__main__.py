@@ -71,7 +71,7 @@ def _serve(settings: Settings) -> int:
         app = App(ports, settings)
         port = await app.start()
         host = settings.listen.rpartition(":")[0]
-        print(f"Atomas serves on {host}:{port}, data in {settings.data_dir}, model {ports.encoder.model.version}.", flush=True)
+        print(f"Atomas serves on {host}:{port}, data in {settings.place}, model {ports.encoder.model.version}.", flush=True)
         stopped = asyncio.Event()
         loop = asyncio.get_running_loop()
         for sign in (signal.SIGTERM, signal.SIGINT):

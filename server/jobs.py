@@ -87,7 +87,7 @@ class EncodeAnswer:
 
 QUEUES: tuple[str, ...] = (*dict.fromkeys(job.queue for job in JOBS), EncodeItems.queue)
 
-Message = TypeVar("Message", ReadChunk, EmbedCompounds, IndexCompounds, RemoveDeleted, PurgeLibrary, EncodeItems, EncodeAnswer)
+Message = TypeVar("Message", bound=Job | EncodeItems | EncodeAnswer)
 
 
 def to_payload(message: Job | EncodeItems | EncodeAnswer) -> dict[str, Any]:

@@ -20,6 +20,11 @@ class Settings(BaseSettings):
     qdrant_url: str = Field(
         "", description="gRPC or HTTP URL of a Qdrant server; empty runs the Qdrant engine in this process, in the data folder."
     )
+    broker_url: str = Field(
+        "",
+        description="URL of the message broker, redis://HOST:6379/0 or amqp://USER:PASSWORD@HOST:5672/: this process is then one of a fleet, "
+        "whose workers (`python -m workers`) encode and do the background jobs. Needs a database URL and a Qdrant URL.",
+    )
     model_dir: pathlib.Path | None = Field(
         None, description="Folder of the model's checkpoint; the weights in the source tree when not set."
     )
@@ -47,6 +52,22 @@ class Settings(BaseSettings):
     )
     sweep_seconds: float = Field(15.0, gt=0, description="How often unfinished background work is looked for and sent again.")
     job_attempts: int = Field(5, ge=1, description="Attempts at one background job before its operation fails with the reason.")
+    job_resend_seconds: float = Field(
+        60.0, gt=0, description="Fleet: a job whose work still stands so long after it was sent counts as lost and is sent again."
+    )
+    job_visibility_seconds: int = Field(
+        600, ge=10, description="Fleet on Redis: a job that its worker has not finished by then is given to another one."
+    )
+    encoder_silence_seconds: float = Field(
+        5.0, gt=0, description="Fleet: queries are refused as ENCODER_UNAVAILABLE when no worker has answered any of them for so long."
+    )
+    query_cache_entries: int = Field(10_000, ge=0, description="Fleet: vectors of recent queries that the server remembers.")
+    worker_threads: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="Fleet: tasks that a worker does at the same time; 0 takes 16 for the queue encode and 2 for each other.",
+    )
     index_optimise_points: int = Field(
         100_000, ge=100, description="Points in the in-process index from which an HNSW graph replaces exact search."
     )
@@ -60,9 +81,9 @@ class Settings(BaseSettings):
         return self.database_url or f"sqlite:///{self.data_dir / 'atomas.sqlite3'}"
 
     @property
-    def embedded(self) -> bool:
-        """True when the data folder holds state of this process."""
-        return not (self.database_url and self.qdrant_url)
+    def place(self) -> str:
+        """Where the state lives, for people."""
+        return "the fleet's servers" if self.broker_url else str(self.data_dir)
 
 
 def environment_name(field: str) -> str:

@@ -22,3 +22,10 @@ class DiskSpace:
                 f"Only {free / 2**20:.0f} MiB are free on the disk of {self._folder}, and {self._min_free_bytes / 2**20:.0f} MiB are kept back: "
                 "free some space, then try again.",
             )
+
+
+class NoLocalStorage:
+    """The `Storage` port of a process that writes to servers alone: they say themselves when their disks are full."""
+
+    def require_free_space(self) -> None:
+        """Nothing is written here."""

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from encoder.molecules import MoleculeError, Structure
 from server.domain.errors import AtomasError, Reason
+from server.jobs import EncodeAnswer, EncodeItems, pack_vectors
 from server.ports import Ports, Vector
 from server.usecases.search_compounds import checked_text
 
@@ -37,6 +38,19 @@ def embed_structures(structures: Sequence[str], ports: Ports, *, timeout_seconds
         return result.smiles
 
     return _each(structures, standardised, lambda ready: ports.encoder.encode_molecules(ready, timeout_seconds))
+
+
+def answer_question(question: EncodeItems, timeout_seconds: float, ports: Ports) -> EncodeAnswer:
+    """What a worker says to a server that needs vectors; a refusal is an answer too."""
+    own = ports.encoder.model.version
+    if question.model != own:
+        message = f"A worker has model {own}, but model {question.model} was asked. Give servers and workers the same ATOMAS_MODEL_DIR."
+        return EncodeAnswer(reason=Reason.ENCODER_UNAVAILABLE, message=message)
+    encode = ports.encoder.encode_texts if question.kind == "text" else ports.encoder.encode_molecules
+    try:
+        return EncodeAnswer(vectors=pack_vectors(encode(question.items, timeout_seconds)))
+    except AtomasError as error:
+        return EncodeAnswer(reason=error.reason, message=error.message)
 
 
 def _check_count(count: int, what: str) -> None:

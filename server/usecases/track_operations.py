@@ -41,6 +41,12 @@ def fail_operation(operation_id: str, reason: Reason, message: str, ports: Ports
             transaction.operations.set_state(operation_id, State.FAILED, (reason.value, message))
 
 
+def give_up(job: Job, reason: Reason, message: str, ports: Ports) -> None:
+    """Makes a job that failed for good visible as its operation's error; work without an operation the sweep tries again later."""
+    if isinstance(job, ReadChunk | EmbedCompounds):
+        fail_operation(job.operation, reason, message, ports)
+
+
 def list_rejections(operation_id: str, after: int, limit: int, ports: Ports) -> list[Rejection]:
     """By position in the source. Raises OPERATION_NOT_FOUND."""
     with ports.database.reading() as transaction:

@@ -1,0 +1,45 @@
+"""One worker process: model and chemistry first, then work; a pool of threads, because torch does not survive a fork."""
+
+import logging
+from collections.abc import Sequence
+
+from celery import signals
+
+from server import bootstrap
+from server.jobs import EncodeItems
+from server.settings import Settings
+from workers.app import register
+
+# Enough concurrent questions to fill a forward pass; jobs overlap their encoding with their writing.
+_QUESTIONS, _JOBS = 16, 2
+
+
+def run_worker(settings: Settings, queues: Sequence[str]) -> int:
+    """Works until it is told to stop, finishing what has begun; returns the exit code. Raises as `bootstrap.worker`."""
+    app = bootstrap.broker(settings)
+    signals.setup_logging.connect(_configure_logging)
+    with bootstrap.worker(settings, queues, app) as ports:
+        register(app, ports, settings.job_attempts)
+
+        def ready(**_: object) -> None:
+            print(f"Atomas worker takes {', '.join(queues)}, model {ports.encoder.model.version}.", flush=True)
+
+        signals.worker_ready.connect(ready)
+        process = app.Worker(
+            pool="threads",
+            concurrency=settings.worker_threads or sum(_QUESTIONS if name == EncodeItems.queue else _JOBS for name in queues),
+            queues=list(queues),
+            quiet=True,
+            # Workers know nothing of each other: what they share is the database.
+            without_gossip=True,
+            without_mingle=True,
+            without_heartbeat=True,
+        )
+        process.start()
+        return int(process.exitcode or 0)
+
+
+def _configure_logging(**_: object) -> None:
+    """Celery speaks up when the broker comes and goes; about tasks the jobs' own log says more."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("celery.app.trace").setLevel(logging.ERROR)
