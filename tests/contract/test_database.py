@@ -328,6 +328,24 @@ class TestCompounds:
         assert after.update_time > before.update_time
         assert count(database) == 1
 
+    def test_a_row_keeps_its_birth_even_when_the_new_value_has_none(self, database: Database) -> None:
+        add_library(database, compounds=1)
+        before = stored(database, 0)
+        with database.transaction() as transaction:
+            transaction.compounds.get_many("lib", [inchikey(0)], for_update=True)
+            transaction.compounds.save([replace(before, create_time=None, revision=2)])
+        assert stored(database, 0).create_time == before.create_time
+
+    def test_a_compound_deleted_and_saved_in_one_transaction_is_there(self, database: Database) -> None:
+        add_library(database, compounds=1)
+        with database.transaction() as transaction:
+            transaction.compounds.get_many("lib", [inchikey(0)], for_update=True)
+            transaction.compounds.mark_deleted("lib", inchikey(0))
+            transaction.compounds.save([compound(0, record("back"))])
+        assert stored(database, 0).display_name == "back"
+        assert stored(database, 0).revision > 1
+        assert count(database) == 1
+
     def test_what_was_not_read_for_update_is_not_overwritten(self, database: Database) -> None:
         add_library(database, compounds=1)
 
