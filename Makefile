@@ -4,9 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LIBRARY ?= sample
+BROKER ?= redis
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup demo serve services test check lint proto proto-check lock clean
+.PHONY: help setup demo serve fleet services test check lint proto proto-check lock clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -26,6 +27,9 @@ demo: setup ## import a real library and search it by words and by structure (LI
 
 serve: setup ## serve what the demo imported until stopped, on 127.0.0.1:50051
 	ATOMAS_DATA_DIR=$${ATOMAS_DATA_DIR:-var/demo} $(BIN)/python -m server
+
+fleet: setup services ## run a whole fleet of local processes on loopback until stopped (BROKER=redis or rabbitmq)
+	$(BIN)/python -m deploy.fleet --broker $(BROKER)
 
 services: ## install the real servers that the tests start on loopback
 	deploy/install-test-services.sh

@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Installs the real servers that the tests start on loopback, from Debian's packages; does nothing when they are here.
+# Installs the real servers that the tests and the local fleet start on loopback, from Debian's packages; does nothing when they are here.
 set -euo pipefail
 packages=()
 ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || packages+=(postgresql)
+command -v redis-server >/dev/null || packages+=(redis-server)
+[ -x /usr/sbin/rabbitmq-server ] || command -v rabbitmq-server >/dev/null || packages+=(rabbitmq-server)
 [ ${#packages[@]} -eq 0 ] && exit 0
 if ! command -v apt-get >/dev/null; then
     echo "Install ${packages[*]} with this system's package manager: the tests run against the real servers." >&2

@@ -1,5 +1,6 @@
 """Fixtures of the suites in this folder, by name."""
 
+from tests.contract.brokers import rabbitmq_server, redis_server
 from tests.contract.databases import (
     database,
     empty_postgres,
@@ -20,6 +21,8 @@ __all__ = [
     "migrated_sqlite",
     "postgres_server",
     "postgres_url",
+    "rabbitmq_server",
+    "redis_server",
     "sql_url",
     "sqlite_url",
 ]

@@ -12,11 +12,11 @@ from uuid import uuid4
 
 from qdrant_client import QdrantClient
 
+from deploy.index_server import wire_server
 from server.adapters.edge_index import EdgeIndex
 from server.adapters.qdrant_index import QdrantIndex
 from server.ports import VectorIndex
 from tests.fakes_index import FakeIndex
-from tests.wire_server import wire_server
 
 Opened: TypeAlias = AbstractContextManager[VectorIndex]
 

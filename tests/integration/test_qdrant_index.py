@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from qdrant_client.conversions.conversion import GrpcToRest
 
+from deploy.index_server import WireServer, wire_server
 from server.adapters.qdrant_index import POINTS_PER_CALL, QUERIES_PER_CALL, CollectionSettings, QdrantIndex
 from server.adapters.qdrant_points import DESCRIPTOR_PATHS
 from server.domain.errors import AtomasError, Reason
 from server.domain.filters import Condition, Not
 from server.domain.search import Leg
 from server.ports import Point, Vector
-from tests.wire_server import WireServer, wire_server
 
 DIMENSION = 8
 

@@ -1,17 +1,22 @@
-"""A loopback server that speaks Qdrant's gRPC protocol over the in-process engine, for tests of what goes over the wire.
+"""A loopback server that speaks Qdrant's gRPC protocol over the in-process engine, for development and tests without a Qdrant server.
 
 It is no Qdrant: one process, no replication, only the calls that the vector index makes.
+
+python -m deploy.index_server --folder var/index --port 6334
 """
 
+import argparse
+import shutil
+import signal
 import tempfile
 import threading
-import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 import qdrant_edge as edge
@@ -31,11 +36,15 @@ class Collection:
 
 
 class WireServer:
-    """Collections in a temporary folder, and what tests look at: the calls that came, the calls that are to fail."""
+    """Collections in a folder, and what tests look at: the calls that came, the calls that are to fail."""
 
     def __init__(self, folder: Path) -> None:
+        """Opens the collections that the folder holds."""
         self._folder = folder
         self._collections: dict[str, Collection] = {}
+        for stored in folder.glob("*/created"):
+            created = wire.CreateCollection.FromString(stored.read_bytes())
+            self._collections[created.collection_name] = Collection(edge.EdgeShard.load(str(stored.parent / "shard")), created)
         self._failures: list[grpc.StatusCode] = []
         self._going = threading.Event()
         self._going.set()
@@ -63,7 +72,14 @@ class WireServer:
         found = self._collections.pop(name, None)
         if found is not None:
             found.shard.close()
+            shutil.rmtree(self._place(name))
         return found is not None
+
+    def close(self) -> None:
+        """Writes everything to disk and lets go of the folder."""
+        for collection in self._collections.values():
+            collection.shard.flush()
+            collection.shard.close()
 
     def created(self, name: str) -> wire.CreateCollection:
         """What the collection was asked to be."""
@@ -83,9 +99,15 @@ class WireServer:
         config = edge.EdgeConfig(
             vectors={key: edge.EdgeVectorParams(size=params.size, distance=edge.Distance.Cosine) for key, params in vectors.items()}
         )
-        folder = self._folder / uuid.uuid4().hex
-        folder.mkdir()
-        self._collections[name] = Collection(edge.EdgeShard.create(str(folder), config), request)
+        folder = self._place(name)
+        # What a server left that died while it made the collection.
+        shutil.rmtree(folder, ignore_errors=True)
+        (folder / "shard").mkdir(parents=True)
+        self._collections[name] = Collection(edge.EdgeShard.create(str(folder / "shard"), config), request)
+        (folder / "created").write_bytes(request.SerializeToString())
+
+    def _place(self, name: str) -> Path:
+        return self._folder / quote(name, safe="")
 
     def find(self, call: str, request: Any, context: grpc.ServicerContext) -> Collection:
         """The collection a call is for, unless the call is to fail."""
@@ -242,17 +264,39 @@ def _hit(hit: Any) -> models.ScoredPoint:
 
 
 @contextmanager
-def wire_server() -> Iterator[tuple[str, WireServer]]:
-    """A running server's URL and the server itself, gone with everything it held when the block ends."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
-        state = WireServer(Path(folder))
+def wire_server(folder: Path | None = None, port: int = 0) -> Iterator[tuple[str, WireServer]]:
+    """A running server's URL and the server itself; without a folder it is gone with everything it held when the block ends."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as temporary:
+        state = WireServer(folder or Path(temporary))
         # As a real server: it takes messages of any size.
-        server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)])
+        options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0)]
+        server = grpc.server(ThreadPoolExecutor(4), options=options)
         wire.add_PointsServicer_to_server(_Points(state), server)  # type: ignore[no-untyped-call] # generated code
         wire.add_CollectionsServicer_to_server(_Collections(state), server)  # type: ignore[no-untyped-call] # generated code
-        port = server.add_insecure_port("127.0.0.1:0")
+        bound = server.add_insecure_port(f"127.0.0.1:{port}")
         server.start()
         try:
-            yield f"grpc://127.0.0.1:{port}", state
+            yield f"grpc://127.0.0.1:{bound}", state
         finally:
             server.stop(None).wait()
+            state.close()
+
+
+def main() -> None:
+    """Serves a folder until SIGTERM or SIGINT."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--port", type=int, default=6334)
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        with wire_server(options.folder, options.port) as (url, _):
+            print(f"Index server on {url}.", flush=True)
+            threading.Event().wait()
+    except KeyboardInterrupt:
+        return
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""Every job queue: what is sent is done, a failure is tried again as its reason deserves, a job that cannot be done is given up with it."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Protocol
+
+import pytest
+
+from deploy.services import LocalService
+from server.adapters.celery_queue import CeleryQueue
+from server.adapters.local_queue import LocalQueue
+from server.domain.errors import AtomasError, Reason
+from server.jobs import JOBS, EmbedCompounds, IndexCompounds, Job, PurgeLibrary, ReadChunk, RemoveDeleted
+from server.ports import JobQueue, Ports
+from tests.contract.brokers import new_app, running_worker
+from tests.fakes import FakeChemistry, FakeEncoder, FakeQueue, FakeStorage
+from tests.fakes_database import FakeDatabase
+from tests.fakes_index import FakeIndex
+from workers import tasks
+from workers.app import register
+
+ATTEMPTS = 3
+PATIENCE_SECONDS = 30.0
+EACH: tuple[Job, ...] = (
+    ReadChunk("a", 0),
+    EmbedCompounds("a", 0),
+    IndexCompounds("lib", ("LFQSCWFLJHTTHZ-UHFFFAOYSA-N", "UHOVQNZJYSORNB-UHFFFAOYSA-N")),
+    RemoveDeleted("lib", ("LFQSCWFLJHTTHZ-UHFFFAOYSA-N",)),
+    PurgeLibrary("lib"),
+)
+
+
+class Bench:
+    """Who does the jobs: notes them, and fails as told."""
+
+    def __init__(self) -> None:
+        self.done: list[Job] = []
+        self.attempts: list[Job] = []
+        self.given_up: list[tuple[Job, Reason]] = []
+        self.failures: dict[Job, list[Exception]] = {}
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def run(self, job: Job) -> None:
+        assert self.gate.wait(PATIENCE_SECONDS)
+        self.attempts.append(job)
+        if self.failures.get(job):
+            raise self.failures[job].pop(0)
+        self.done.append(job)
+
+    def give_up(self, job: Job, reason: Reason, message: str) -> None:
+        assert message
+        self.given_up.append((job, reason))
+
+
+class Open(Protocol):
+    """Opens a queue whose jobs the bench does."""
+
+    def __call__(self, bench: Bench, request: pytest.FixtureRequest) -> Iterator[JobQueue]: ...
+
+
+def fake(bench: Bench, request: pytest.FixtureRequest) -> Iterator[JobQueue]:
+    """Works when nobody looks."""
+    queue, stopping = FakeQueue(), threading.Event()
+
+    def work() -> None:
+        while not stopping.wait(0.01):
+            if bench.gate.is_set():
+                queue.run_all(bench.run)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    yield queue
+    stopping.set()
+    worker.join()
+
+
+def local(bench: Bench, request: pytest.FixtureRequest) -> Iterator[JobQueue]:
+    """Threads of this process."""
+    queue = LocalQueue(ATTEMPTS, retry_seconds=0.01)
+    queue.start(bench.run, bench.give_up)
+    yield queue
+    bench.gate.set()
+    queue.close()
+
+
+def over(broker: str) -> Open:
+    """Celery on a broker."""
+
+    def celery(bench: Bench, request: pytest.FixtureRequest) -> Iterator[JobQueue]:
+        server: LocalService = request.getfixturevalue(broker)
+        encoder = FakeEncoder()
+        index = FakeIndex(encoder.model.version, encoder.model.dimension)
+        app, sender = new_app(server), new_app(server)
+        queue = CeleryQueue(sender, encoder.model.version, resend_seconds=60)
+        ports = Ports(FakeDatabase(), index, encoder, FakeChemistry(), queue, FakeStorage())
+        patch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
+        patch.setattr(tasks, "run_job", lambda job, ports: bench.run(job))
+        patch.setattr(tasks, "give_up", lambda job, reason, message, ports: bench.give_up(job, reason, message))
+        with running_worker(app, lambda app: register(app, ports, ATTEMPTS)):
+            yield queue
+            bench.gate.set()
+        sender.close()
+        app.close()
+
+    return celery
+
+
+QUEUES: dict[str, Open] = {"fake": fake, "local": local, "redis": over("redis_server"), "rabbitmq": over("rabbitmq_server")}
+RETRYING = ["local", "redis", "rabbitmq"]
+
+
+@contextmanager
+def opened(name: str, bench: Bench, request: pytest.FixtureRequest) -> Iterator[JobQueue]:
+    with ExitStack() as stack:
+        yield stack.enter_context(contextmanager(QUEUES[name])(bench, request))
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
+
+
+def test_the_suite_knows_every_kind_of_job() -> None:
+    assert {type(job) for job in EACH} == set(JOBS)
+
+
+@pytest.mark.parametrize("name", QUEUES)
+def test_every_job_is_done_as_it_was_sent_and_a_repeated_one_once(name: str, bench: Bench, request: pytest.FixtureRequest) -> None:
+    with opened(name, bench, request) as queue:
+        bench.gate.clear()
+        for job in (*EACH, *EACH):
+            queue.send(job)
+        bench.gate.set()
+        wait_for(lambda: len(bench.done) >= len(EACH), "not every job was done")
+        queue.send(ReadChunk("last", 0))
+        wait_for(lambda: ReadChunk("last", 0) in bench.done, "the last job was not done")
+    assert sorted(bench.done, key=str) == sorted((*EACH, ReadChunk("last", 0)), key=str)
+
+
+@pytest.mark.parametrize("name", RETRYING)
+def test_a_store_that_is_away_costs_a_job_no_attempt(name: str, bench: Bench, request: pytest.FixtureRequest) -> None:
+    job = EmbedCompounds("a", 1)
+    bench.failures[job] = [AtomasError(Reason.INDEX_UNAVAILABLE, "away") for _ in range(ATTEMPTS)]
+    with opened(name, bench, request) as queue:
+        queue.send(job)
+        wait_for(lambda: job in bench.done, "the job was not tried again")
+    assert len(bench.attempts) == ATTEMPTS + 1
+    assert bench.given_up == []
+
+
+@pytest.mark.parametrize("name", RETRYING)
+@pytest.mark.parametrize(
+    ("failure", "reason"), [(AtomasError(Reason.TOO_MANY_ITEMS, "no"), Reason.TOO_MANY_ITEMS), (RuntimeError("secret"), Reason.INTERNAL)]
+)
+def test_a_job_that_cannot_be_done_is_given_up_with_its_reason(
+    name: str, failure: Exception, reason: Reason, bench: Bench, request: pytest.FixtureRequest
+) -> None:
+    job = ReadChunk("a", 2)
+    bench.failures[job] = [failure] * ATTEMPTS
+    with opened(name, bench, request) as queue:
+        queue.send(job)
+        wait_for(lambda: bool(bench.given_up), "the job was not given up")
+    assert bench.given_up == [(job, reason)]
+    assert len(bench.attempts) == ATTEMPTS
+    assert bench.done == []
