@@ -21,11 +21,11 @@ class FakeEncoder:
         self.calls = 0
 
     def encode_texts(self, texts: Sequence[str], timeout_seconds: float | None = None) -> NDArray[np.float32]:
-        if any(self.text_tokens(text) > self.model.max_tokens for text in texts):
-            raise AtomasError(Reason.TEXT_TOO_LONG, "The text is too long for the fake.")
+        self._check([self.text_tokens(text) for text in texts], Reason.TEXT_TOO_LONG, timeout_seconds)
         return self._vectors([re.findall(r"\w+", text.lower()) for text in texts])
 
     def encode_molecules(self, smiles: Sequence[str], timeout_seconds: float | None = None) -> NDArray[np.float32]:
+        self._check([self.molecule_tokens(text) for text in smiles], Reason.TOO_LARGE, timeout_seconds)
         return self._vectors([[text[i : i + 3] for i in range(max(1, len(text) - 2))] for text in smiles])
 
     def text_tokens(self, text: str) -> int:
@@ -33,6 +33,14 @@ class FakeEncoder:
 
     def molecule_tokens(self, smiles: str) -> int:
         return len(smiles)
+
+    def _check(self, lengths: Sequence[int], too_long: Reason, timeout_seconds: float | None) -> None:
+        if lengths and timeout_seconds is not None and timeout_seconds <= 0:
+            raise AtomasError(Reason.DEADLINE_EXCEEDED, "The deadline has passed.")
+        if not all(lengths):
+            raise AtomasError(Reason.EMPTY_QUERY, "There is nothing to encode.")
+        if any(length > self.model.max_tokens for length in lengths):
+            raise AtomasError(too_long, "That is too long for the fake.")
 
     def _vectors(self, bags: Sequence[Sequence[str]]) -> NDArray[np.float32]:
         self.calls += 1

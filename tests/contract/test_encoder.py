@@ -1,0 +1,141 @@
+"""Every encoder: unit vectors in order, whoever asks at the same time; refusals with their reason."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+import pytest
+
+from deploy.services import LocalService
+from encoder.batching import TokenBudgetBatcher
+from encoder.inference import Encoder as Model
+from encoder.manifest import ModelFacts
+from server.adapters.local_encoder import LocalEncoder
+from server.adapters.worker_encoder import WorkerEncoder
+from server.domain.errors import AtomasError, Reason
+from server.ports import Encoder, Ports
+from tests.contract.brokers import new_app, running_worker
+from tests.encoder_models import small_checkpoint
+from tests.fakes import FakeChemistry, FakeEncoder, FakeQueue, FakeStorage
+from tests.fakes_database import FakeDatabase
+from tests.fakes_index import FakeIndex
+from workers.app import register
+
+MAX_TOKENS = 50
+TEXTS = ["a steroid", "a beta-lactam antibiotic", "an alkaloid of opium", "a sugar", "a steroid"]
+SMILES = ["CCO", "c1ccccc1", "CC(=O)O", "CCO", "C[C@H](N)C(=O)O"]
+
+
+@contextmanager
+def fake(request: pytest.FixtureRequest) -> Iterator[Encoder]:
+    """Hashed bags."""
+    yield FakeEncoder(max_tokens=MAX_TOKENS)
+
+
+@contextmanager
+def local(request: pytest.FixtureRequest) -> Iterator[Encoder]:
+    """The model in this process."""
+    model = Model(small_checkpoint(max_tokens=MAX_TOKENS))
+    encoder = LocalEncoder(model, TokenBudgetBatcher(model), "1")
+    yield encoder
+    encoder.close()
+
+
+def over(broker: str) -> Callable[[pytest.FixtureRequest], Iterator[Encoder]]:
+    """The model in a worker."""
+
+    def worker(request: pytest.FixtureRequest) -> Iterator[Encoder]:
+        server: LocalService = request.getfixturevalue(broker)
+        worker_app, app = new_app(server), new_app(server)
+        with local(request) as answering:
+            index = FakeIndex(answering.model.version, answering.model.dimension)
+            ports = Ports(FakeDatabase(), index, answering, FakeChemistry(), FakeQueue(), FakeStorage())
+            model = answering.model
+            facts = ModelFacts(model.version, model.dimension, model.max_tokens)
+            with running_worker(worker_app, lambda app: register(app, ports, 1)):
+                asking = WorkerEncoder(app, facts, model.molecule_standard, cache_entries=2, silence_seconds=20)
+                yield asking
+                asking.close()
+        app.close()
+        worker_app.close()
+
+    return worker
+
+
+ENCODERS = {
+    "fake": fake,
+    "local": local,
+    "redis": contextmanager(over("redis_server")),
+    "rabbitmq": contextmanager(over("rabbitmq_server")),
+}
+
+
+@pytest.fixture(scope="module", params=ENCODERS)
+def encoder(request: pytest.FixtureRequest) -> Iterator[Encoder]:
+    with ExitStack() as stack:
+        yield stack.enter_context(ENCODERS[request.param](request))
+
+
+def test_vectors_have_length_one_and_the_order_of_the_items(encoder: Encoder) -> None:
+    for encode, items in ((encoder.encode_texts, TEXTS), (encoder.encode_molecules, SMILES)):
+        vectors = encode(items)
+        assert vectors.dtype == np.float32
+        assert vectors.shape == (len(items), encoder.model.dimension)
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+        for item, vector in zip(items, vectors, strict=True):
+            np.testing.assert_allclose(encode([item])[0], vector, atol=1e-5)
+
+
+def test_nothing_gives_no_vectors(encoder: Encoder) -> None:
+    assert encoder.encode_texts([]).shape == (0, encoder.model.dimension)
+    assert encoder.encode_molecules([]).shape == (0, encoder.model.dimension)
+
+
+def test_callers_at_the_same_time_get_the_vectors_of_their_own_items(encoder: Encoder) -> None:
+    texts = [f"compound number {n}" for n in range(40)]
+    barrier = threading.Barrier(8)
+
+    def ask(start: int) -> list[np.ndarray]:
+        barrier.wait(20)
+        return [encoder.encode_texts([text], 60.0)[0] for text in texts[start::8]]
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(ask, range(8)))
+    alone = encoder.encode_texts(texts)
+    for start, vectors in enumerate(answers):
+        np.testing.assert_allclose(np.stack(vectors), alone[start::8], atol=1e-5)
+
+
+def test_a_list_longer_than_one_message_comes_back_whole(encoder: Encoder) -> None:
+    texts = [f"text {n}" for n in range(150)]
+    vectors = encoder.encode_texts(texts)
+    np.testing.assert_allclose(vectors[[0, 75, 149]], encoder.encode_texts([texts[0], texts[75], texts[149]]), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "items", "reason"),
+    [
+        ("text", ["fine", "word " * (MAX_TOKENS + 1)], Reason.TEXT_TOO_LONG),
+        ("text", ["  "], Reason.EMPTY_QUERY),
+        ("molecule", ["C" * (MAX_TOKENS + 1)], Reason.TOO_LARGE),
+    ],
+)
+def test_what_cannot_be_encoded_is_refused_with_its_reason(encoder: Encoder, kind: str, items: list[str], reason: Reason) -> None:
+    encode = encoder.encode_texts if kind == "text" else encoder.encode_molecules
+    with pytest.raises(AtomasError) as caught:
+        encode(items)
+    assert caught.value.reason is reason
+
+
+def test_a_deadline_that_has_passed_is_said_to_have_passed(encoder: Encoder) -> None:
+    with pytest.raises(AtomasError) as caught:
+        encoder.encode_texts(["never asked before"], 0.0)
+    assert caught.value.reason is Reason.DEADLINE_EXCEEDED
+
+
+def test_tokens_are_counted_as_the_limit_counts_them(encoder: Encoder) -> None:
+    assert encoder.text_tokens("word " * MAX_TOKENS) == MAX_TOKENS == encoder.model.max_tokens
+    assert encoder.encode_texts(["word " * MAX_TOKENS]).shape == (1, encoder.model.dimension)
+    assert encoder.molecule_tokens("CCO") < encoder.molecule_tokens("CCOCC")
