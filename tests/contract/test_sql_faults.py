@@ -262,6 +262,82 @@ def test_two_new_compounds_from_two_transactions_are_a_conflict_not_a_loss(postg
     database.close()
 
 
+def test_a_library_is_not_deleted_under_a_transaction_that_writes_into_it(postgres_url: str) -> None:
+    database = SqlDatabase(postgres_url)
+    add_library(database)
+    order: list[str] = []
+
+    def delete() -> None:
+        with database.transaction() as transaction:
+            transaction.libraries.mark_deleted("lib")
+        order.append("deleted")
+
+    with database.transaction() as writer:
+        writer.compounds.get_many("lib", [inchikey(0)], for_update=True)
+        thread = threading.Thread(target=delete)
+        thread.start()
+        while thread.is_alive() and not waiting_for_locks(database):
+            pass
+        writer.compounds.save([compound(0)])
+        order.append("saved")
+    thread.join()
+    assert order == ["saved", "deleted"]
+    assert read(database) == []
+    database.close()
+
+
+def test_deleting_a_library_does_not_block_an_import_crosswise(postgres_url: str) -> None:
+    database = SqlDatabase(postgres_url)
+    add_library(database)
+    open_import(database)
+    refusals: list[AtomasError] = []
+
+    def delete() -> None:
+        try:
+            with database.transaction() as transaction:
+                transaction.libraries.mark_deleted("lib")
+        except AtomasError as error:
+            refusals.append(error)
+
+    with database.transaction() as writer:
+        writer.operations.lock("op")
+        thread = threading.Thread(target=delete)
+        thread.start()
+        while thread.is_alive() and not waiting_for_locks(database):
+            pass
+        writer.compounds.save([compound(0)])
+    thread.join()
+    assert refusals == []
+    assert read(database) == []
+    database.close()
+
+
+def test_a_compound_removed_while_it_is_marked_as_indexed_spoils_nothing(postgres_url: str) -> None:
+    database = SqlDatabase(postgres_url)
+    add_library(database, compounds=2)
+    refusals: list[AtomasError] = []
+
+    def mark() -> None:
+        try:
+            with database.transaction() as transaction:
+                transaction.compounds.mark_indexed("lib", {inchikey(0): 1, inchikey(1): 1}, "model")
+        except AtomasError as error:
+            refusals.append(error)
+
+    with database.transaction() as remover:
+        remover.compounds.mark_deleted("lib", inchikey(0))
+        remover.compounds.remove_deleted("lib", [inchikey(0)])
+        thread = threading.Thread(target=mark)
+        thread.start()
+        while thread.is_alive() and not waiting_for_locks(database):
+            pass
+    thread.join()
+    assert refusals == []
+    with database.reading() as transaction:
+        assert transaction.compounds.unindexed("model", 10) == []
+    database.close()
+
+
 def waiting_for_locks(database: SqlDatabase) -> bool:
     with database.reading() as transaction:
         query = "SELECT count(*) FROM pg_locks WHERE NOT granted"
