@@ -15,6 +15,7 @@ BROKER_ERRORS: tuple[type[Exception], ...] = (OperationalError, OSError)
 
 _REDIS, _RABBITMQ = ("redis", "rediss"), ("amqp", "amqps")
 CONNECT_SECONDS = 2.0
+HEARTBEAT_SECONDS = 20
 # Sending tries a second connection, for a broker that was restarted, and no third: callers wait, and the sweep will send.
 PUBLISH_RETRIES = {"max_retries": 2, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.1}
 
@@ -34,6 +35,9 @@ def celery_app(url: str, visibility_seconds: int) -> Celery:
     options: dict[str, Any] = {**PUBLISH_RETRIES}
     if scheme in _REDIS:
         options |= {"visibility_timeout": visibility_seconds, "socket_connect_timeout": CONNECT_SECONDS, "socket_keepalive": True}
+    else:
+        # Without it the first message after RabbitMQ was restarted would vanish in the old connection.
+        options["confirm_publish"] = True
     app = Celery("atomas", broker=url, set_as_current=False)
     app.conf.update(
         accept_content=["json"],
@@ -51,7 +55,7 @@ def celery_app(url: str, visibility_seconds: int) -> Celery:
         broker_connection_retry_on_startup=True,
         # Workers never give up: a broker may be away for longer than anybody foresaw.
         broker_connection_max_retries=None,
-        broker_heartbeat=20,
+        broker_heartbeat=HEARTBEAT_SECONDS,
         task_publish_retry_policy=PUBLISH_RETRIES,
         worker_enable_remote_control=False,
         worker_send_task_events=False,

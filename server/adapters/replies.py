@@ -12,7 +12,7 @@ import structlog
 from celery import Celery
 from kombu import Connection, Consumer, Exchange, Queue
 
-from server.adapters.broker import BROKER_ERRORS
+from server.adapters.broker import BROKER_ERRORS, HEARTBEAT_SECONDS
 
 log = structlog.get_logger(__name__)
 
@@ -73,7 +73,7 @@ class Replies:
     def _listen(self) -> None:
         while not self._stopping.is_set():
             try:
-                with self._app.connection_for_read() as connection:
+                with self._app.connection_for_read(heartbeat=HEARTBEAT_SECONDS) as connection:
                     self._receive(connection)
             except BROKER_ERRORS as error:
                 self._listening.clear()

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from uuid import UUID
@@ -68,15 +68,23 @@ def search_compounds(
     libraries = None if query.library is None else [query.library]
     with timings.stage("search"):
         found = {leg: ports.index.search(leg, [vector], depth, libraries, query.filter)[0] for leg in legs}
+        found = {leg: [point for point in points if point.id != exclude] for leg, points in found.items()}
     with timings.stage("fuse"):
-        ranked = _fuse({leg: [point for point in points if point.id != exclude] for leg, points in found.items()})
-        page = ranked[query.offset : query.offset + query.limit]
-        documents = ports.index.documents([fused.id for fused in page])
+        scores = _fuse(found)
+        page = list(scores)[query.offset : query.offset + query.limit]
+        said = _leg_scores(found, page)
+    with timings.stage("show"):
+        documents = ports.index.documents(page)
         words = query_words(query.text or "")
         # A compound that was deleted since it was found is left out.
-        hits = [_hit(rank, fused, documents[fused.id], words) for rank, fused in enumerate(page, query.offset + 1) if fused.id in documents]
+        compounds = {point: compound_of(documents[point]) for point in page if point in documents}
+        hits = [
+            Hit(rank, scores[point], compounds[point], said[point], matched_words(words, compounds[point]))
+            for rank, point in enumerate(page, query.offset + 1)
+            if point in compounds
+        ]
     end = query.offset + query.limit
-    return SearchPage(hits, end < min(len(ranked), reach), ports.index.model_version, timings.seconds)
+    return SearchPage(hits, end < min(len(scores), reach), ports.index.model_version, timings.seconds)
 
 
 def _metadata_fields(library: str | None, ports: Ports) -> frozenset[str]:
@@ -112,29 +120,25 @@ def checked_text(text: str, max_characters: int) -> str:
     return text
 
 
-@dataclass
-class _Fused:
-    """A point while the legs are put together."""
+def _fuse(found: Mapping[Leg, Sequence[ScoredPoint]]) -> dict[UUID, float]:
+    """Scores by id, best first: reciprocal rank fusion scaled so that first place in every leg scores 1; a single leg keeps its cosine."""
+    if len(found) == 1:
+        return {point.id: point.score for points in found.values() for point in points}
+    scores: dict[UUID, float] = {}
+    for points in found.values():
+        for rank, point in enumerate(points, RANK_CONSTANT + 1):
+            scores[point.id] = scores.get(point.id, 0.0) + (RANK_CONSTANT + 1) / rank / len(found)
+    return dict(sorted(scores.items(), key=lambda item: (-item[1], item[0].int)))
 
-    id: UUID
-    score: float = 0.0
-    legs: list[LegScore] = field(default_factory=list)
 
-
-def _fuse(found: Mapping[Leg, Sequence[ScoredPoint]]) -> list[_Fused]:
-    """Reciprocal rank fusion, scaled so that first place in every leg scores 1; a single leg keeps its cosine."""
-    fused: dict[UUID, _Fused] = {}
+def _leg_scores(found: Mapping[Leg, Sequence[ScoredPoint]], wanted: Collection[UUID]) -> dict[UUID, list[LegScore]]:
+    """What each leg said of the wanted points."""
+    said: dict[UUID, list[LegScore]] = {point: [] for point in wanted}
     for leg, points in found.items():
         for rank, point in enumerate(points, 1):
-            entry = fused.setdefault(point.id, _Fused(point.id))
-            entry.legs.append(LegScore(leg, point.score, rank))
-            entry.score += point.score if len(found) == 1 else (RANK_CONSTANT + 1) / (RANK_CONSTANT + rank) / len(found)
-    return sorted(fused.values(), key=lambda entry: (-entry.score, entry.id))
-
-
-def _hit(rank: int, fused: _Fused, document: str, words: Sequence[str]) -> Hit:
-    compound = compound_of(document)
-    return Hit(rank, fused.score, compound, fused.legs, matched_words(words, compound))
+            if point.id in said:
+                said[point.id].append(LegScore(leg, point.score, rank))
+    return said
 
 
 def query_words(text: str) -> list[str]:
