@@ -122,11 +122,9 @@ class Fleet:
                 for queue in workers
             }
             self.server = Program("server", ["-m", "server"], r"serves on (\S+:\d+)", self.folder, environment)
-            self.server.start()
-            # The server makes the index's collection; workers that start beside it would find that half done.
+            for program in (self.server, *self.workers.values()):
+                program.start()
             self.address = self.server.wait()
-            for worker in self.workers.values():
-                worker.start()
             for worker in self.workers.values():
                 worker.wait()
         except BaseException:

@@ -45,6 +45,7 @@ class WireServer:
         for stored in folder.glob("*/created"):
             created = wire.CreateCollection.FromString(stored.read_bytes())
             self._collections[created.collection_name] = Collection(edge.EdgeShard.load(str(stored.parent / "shard")), created)
+        self._creating = threading.Lock()
         self._failures: list[grpc.StatusCode] = []
         self._going = threading.Event()
         self._going.set()
@@ -91,6 +92,10 @@ class WireServer:
 
     def create(self, request: Any, context: grpc.ServicerContext) -> None:
         """A collection with a shard of its own."""
+        with self._creating:
+            self._create(request, context)
+
+    def _create(self, request: Any, context: grpc.ServicerContext) -> None:
         name = request.collection_name
         if name in self._collections:
             context.abort(grpc.StatusCode.ALREADY_EXISTS, f"Collection `{name}` already exists!")

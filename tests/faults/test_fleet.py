@@ -1,57 +1,29 @@
 """kill -9 of every part of a fleet: every acknowledged row is a compound with its vector, once."""
 
-import gzip
-import json
-import signal
 import subprocess
-import threading
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
-import psycopg
 import pytest
-from psycopg import sql
 
 from atomas import Client, OperationState, UnavailableError
-from atomas.types import ImportProgress, ImportReport
-from deploy.fleet import Fleet, Program
-from tests.running import ROOT
-from tests.services import open_folder
+from deploy.fleet import Fleet
+from tests.faults.fleets import Disturbed, Row, contents, kill_while, paused, real_compounds, running_fleet, wait_until_done
 
 ROWS = 240
 CHUNK = 20
-PATIENCE_SECONDS = 120
-SETTINGS = {
-    "chemistry_processes": "1",
-    "encoder_threads": "1",
-    "sweep_seconds": "0.5",
-    "job_resend_seconds": "2",
-    "log_level": "warning",
-}
-
-Row = dict[str, object]
 
 
 @pytest.fixture(scope="module")
 def fleet() -> Iterator[Fleet]:
     """One fleet for every test of this file: each works in a library of its own, and leaves everything running."""
-    with open_folder("fleet") as folder:
-        fleet = Fleet(folder, "redis", **SETTINGS)
-        fleet.start()
-        try:
-            yield fleet
-        finally:
-            fleet.kill()
+    with running_fleet("redis", job_resend_seconds="2") as fleet:
+        yield fleet
 
 
 @pytest.fixture(scope="module")
 def rows() -> list[Row]:
-    """Real compounds."""
-    with gzip.open(ROOT / "data" / "chebi_sample.jsonl.gz", "rt", encoding="utf-8") as source:
-        return [json.loads(line) for line, _ in zip(source, range(ROWS), strict=False)]
+    return real_compounds(ROWS)
 
 
 @pytest.fixture(autouse=True)
@@ -68,63 +40,6 @@ def undisturbed(fleet: Fleet, rows: list[Row]) -> dict[str, tuple[str, ...]]:
         return contents(client, "calm")
 
 
-def contents(client: Client, library: str) -> dict[str, tuple[str, ...]]:
-    """InChIKey -> names and ids; fails unless the index holds exactly the compounds that the database holds, each once."""
-    compounds = {c.inchikey: (c.name, *c.source_ids, *c.synonyms) for c in client.compounds(library)}
-    found = client.search("a molecule", library=library, target="molecules", limit=len(compounds) + 10, ids_only=True)
-    keys = [hit.compound.resource_name.rpartition("/")[2] for hit in found]
-    assert sorted(keys) == sorted(compounds), "index and database differ"
-    return compounds
-
-
-def slowly(rows: list[Row]) -> Iterator[Row]:
-    """So that the fault meets a stream that is still open."""
-    for row in rows:
-        time.sleep(0.01)
-        yield row
-
-
-class Disturbed:
-    """An import on a thread of its own, disturbed when `acknowledged` rows are durable."""
-
-    def __init__(self, address: str, rows: list[Row], library: str) -> None:
-        self._acknowledged = 0
-        self._changed = threading.Condition()
-        self._pool = ThreadPoolExecutor(1)
-        self.report: Future[ImportReport] = self._pool.submit(self._send, address, rows, library)
-
-    def _send(self, address: str, rows: list[Row], library: str) -> ImportReport:
-        with Client(address) as client:
-            return client.import_compounds(slowly(rows), library=library, on_progress=self._watch, wait=False)
-
-    def _watch(self, progress: ImportProgress) -> None:
-        with self._changed:
-            self._acknowledged = progress.rows_acknowledged
-            self._changed.notify_all()
-
-    def wait_for(self, acknowledged: int) -> None:
-        with self._changed:
-            assert self._changed.wait_for(lambda: self._acknowledged >= acknowledged, PATIENCE_SECONDS)
-
-    def finish(self) -> ImportReport:
-        try:
-            return self.report.result(PATIENCE_SECONDS)
-        finally:
-            self._pool.shutdown(wait=False)
-
-
-def wait_until_done(client: Client) -> None:
-    """Returns when no operation works any more."""
-    wait_for(lambda: all(operation.done for operation in client.operations()), "the import did not finish")
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.1)
-
-
 def kill_server(fleet: Fleet) -> None:
     fleet.server.kill()
     fleet.restart_server()
@@ -138,18 +53,6 @@ def kill_import_worker(fleet: Fleet) -> None:
 def kill_index_worker(fleet: Fleet) -> None:
     """With the vectors written and not yet noted."""
     kill_while(fleet, "index", "index_entries", "INSERT INTO index_entries%")
-
-
-def kill_while(fleet: Fleet, queue: str, table: str, statement: str) -> None:
-    """Holds a table until a worker's transaction waits for it, and kills the worker there."""
-    worker = fleet.workers[queue]
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE %s"
-    with psycopg.connect(fleet.postgres.url) as holder, psycopg.connect(fleet.postgres.url, autocommit=True) as watcher:
-        holder.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(sql.Identifier(table)))
-        wait_for(lambda: watcher.execute(waiting, [statement]).fetchone() != (0,), f"nobody waited for {table}")
-        worker.kill()
-    worker.start()
-    worker.wait()
 
 
 def restart_broker(fleet: Fleet) -> None:
@@ -190,15 +93,6 @@ def test_no_acknowledged_row_is_lost_or_doubled(
         wait_until_done(client)
         assert contents(client, library) == undisturbed
         assert all(operation.state is OperationState.SUCCEEDED for operation in client.operations())
-
-
-@contextmanager
-def paused(worker: Program) -> Iterator[None]:
-    """The worker takes nothing and does nothing."""
-    assert worker.process is not None
-    worker.process.send_signal(signal.SIGSTOP)
-    yield
-    worker.process.send_signal(signal.SIGCONT)
 
 
 def test_jobs_that_a_broker_lost_are_sent_again(fleet: Fleet, rows: list[Row], undisturbed: dict[str, tuple[str, ...]]) -> None:
