@@ -59,7 +59,7 @@ class Settings(BaseSettings):
         600, ge=10, description="Fleet on Redis: a job that its worker has not finished by then is given to another one."
     )
     encoder_silence_seconds: float = Field(
-        5.0, gt=0, description="Fleet: queries are refused as ENCODER_UNAVAILABLE when no worker has answered any of them for so long."
+        10.0, gt=0, description="Fleet: queries are refused as ENCODER_UNAVAILABLE when no worker has answered any of them for so long."
     )
     query_cache_entries: int = Field(10_000, ge=0, description="Fleet: vectors of recent queries that the server remembers.")
     worker_threads: int = Field(

@@ -30,8 +30,10 @@ class Replies:
     hears an answer again.
     """
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Celery, silence_seconds: float) -> None:
+        """Workers count as gone when questions have waited for `silence_seconds` without any answer, until one comes."""
         self._app = app
+        self._silence_seconds = silence_seconds
         self.queue = f"replies.{uuid.uuid4().hex}"
         self._waiting: dict[str, Future[Answer]] = {}
         self._silent_since: float | None = None
@@ -58,11 +60,17 @@ class Replies:
         """Nobody waits for this answer any more."""
         with self._lock:
             self._waiting.pop(question, None)
+            if not self._waiting and self._silent_seconds() < self._silence_seconds:
+                # Whoever was in a hurry proves nothing about the workers.
+                self._silent_since = None
 
-    def silent_seconds(self) -> float:
-        """For how long questions have been waiting without any answer at all."""
+    def silence_left(self) -> float:
+        """Seconds until the workers count as gone, unless an answer comes; 0 when they do."""
         with self._lock:
-            return 0.0 if self._silent_since is None else time.monotonic() - self._silent_since
+            return max(0.0, self._silence_seconds - self._silent_seconds())
+
+    def _silent_seconds(self) -> float:
+        return 0.0 if self._silent_since is None else time.monotonic() - self._silent_since
 
     def close(self) -> None:
         """Returns when the thread has ended."""

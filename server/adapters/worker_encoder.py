@@ -22,7 +22,7 @@ from server.jobs import EncodeAnswer, EncodeItems, from_payload, to_payload, unp
 from server.ports import Vector
 
 # Small enough that a long list is shared among workers and the first answers come early.
-ITEMS_PER_QUESTION = 64
+ITEMS_PER_QUESTION = 32
 # Without a deadline of its own a call still must not wait for ever.
 PATIENCE_SECONDS = 600.0
 # How long a question is given when those before it had no answer: a worker that came back is noticed, and nobody waits long.
@@ -37,7 +37,7 @@ class WorkerEncoder:
         self._app = app
         self._model = ModelVersion(facts.version, facts.dimension, molecule_standard, facts.max_tokens)
         self._silence_seconds = silence_seconds
-        self._replies = Replies(app)
+        self._replies = Replies(app, silence_seconds)
         self._cache = VectorCache(cache_entries)
 
     @property
@@ -109,20 +109,19 @@ class WorkerEncoder:
             ) from error
 
     def _wait(self, answer: Future[Answer], deadline: float) -> Answer:
-        asked = time.monotonic()
+        probed = time.monotonic() + PROBE_SECONDS
         while True:
-            patience = max(self._silence_seconds - self._replies.silent_seconds(), PROBE_SECONDS - (time.monotonic() - asked))
+            now = time.monotonic()
             try:
-                return answer.result(max(0.0, min(patience, deadline - time.monotonic())))
+                return answer.result(max(0.0, min(max(now + self._replies.silence_left(), probed), deadline) - now))
             except TimeoutError:
-                now = time.monotonic()
-                if self._replies.silent_seconds() >= self._silence_seconds and now - asked >= min(PROBE_SECONDS, deadline - asked):
+                if self._replies.silence_left() == 0.0 and time.monotonic() >= min(probed, deadline):
                     raise AtomasError(
                         Reason.ENCODER_UNAVAILABLE,
-                        f"No encoder has answered for {self._replies.silent_seconds():.0f} seconds. Workers of the queue `encode` with model "
+                        f"No encoder has answered for {self._silence_seconds:g} seconds or more. Workers of the queue `encode` with model "
                         f"{self._model.version} must be running: `python -m workers --queues encode`.",
                     ) from None
-                if now >= deadline:
+                if time.monotonic() >= deadline:
                     raise AtomasError(Reason.DEADLINE_EXCEEDED, "The deadline passed before the query was encoded.") from None
 
     def _read(self, payload: Answer, count: int) -> NDArray[np.float32]:

@@ -26,7 +26,13 @@ Row = dict[str, object]
 @contextmanager
 def running_fleet(broker: str, **settings: str) -> Iterator[Fleet]:
     """A fleet that looks for lost work all the time."""
-    quick = {"chemistry_processes": "1", "encoder_threads": "1", "sweep_seconds": "0.5", "log_level": "warning"}
+    quick = {
+        "chemistry_processes": "1",
+        "encoder_threads": "1",
+        "sweep_seconds": "0.5",
+        "encoder_silence_seconds": "2",
+        "log_level": "warning",
+    }
     with open_folder("fleet") as folder:
         fleet = Fleet(folder, broker, **quick, **settings)
         fleet.start()

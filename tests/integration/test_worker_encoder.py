@@ -77,6 +77,19 @@ def test_a_caller_with_less_patience_than_that_is_told_of_its_deadline(redis: Lo
         assert refusal(encoder, timeout_seconds=0.2).reason is Reason.DEADLINE_EXCEEDED
 
 
+def test_callers_in_a_hurry_prove_nothing_about_the_workers(redis: LocalService) -> None:
+    class Slow(FakeEncoder):
+        def encode_texts(self, texts: Sequence[str], timeout_seconds: float | None = None) -> NDArray[np.float32]:
+            threading.Event().wait(1.5)
+            return super().encode_texts(texts)
+
+    with asking(redis, silence_seconds=4) as encoder:
+        assert refusal(encoder, "hurry", 0.1).reason is Reason.DEADLINE_EXCEEDED
+        threading.Event().wait(4)
+        with answering(redis, Slow()):
+            assert encoder.encode_texts(["patience"], 20.0).shape == (1, FACTS.dimension)
+
+
 def test_without_a_broker_the_encoder_is_unavailable() -> None:
     class Nowhere(Redis):
         @property
