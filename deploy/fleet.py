@@ -1,6 +1,8 @@
 """A whole fleet from local programs on loopback: database, broker, index, three workers, one gRPC server; for development and tests.
 
 python -m deploy.fleet [--broker redis|rabbitmq] [--folder var/fleet]
+
+Other settings are taken from the environment; QDRANT_URL names a Qdrant server to use instead of the in-process engine.
 """
 
 import argparse
@@ -165,7 +167,10 @@ def main() -> None:
     stopped = threading.Event()
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, lambda *_: stopped.set())
-    fleet = Fleet(options.folder.resolve(), options.broker, f"127.0.0.1:{free_port(50051)}")
+    own = ("database_url", "broker_url", "qdrant_url", "data_dir", "listen")
+    given = {name.removeprefix("ATOMAS_").lower(): value for name, value in os.environ.items() if name.startswith("ATOMAS_")}
+    settings = {name: value for name, value in given.items() if name not in own}
+    fleet = Fleet(options.folder.resolve(), options.broker, f"127.0.0.1:{free_port(50051)}", **settings)
     try:
         fleet.start()
     except (FileNotFoundError, RuntimeError) as error:

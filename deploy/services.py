@@ -188,7 +188,7 @@ class RabbitMq(LocalService):
     def environment(self) -> Mapping[str, str]:
         return {
             "HOME": str(self.folder),
-            "RABBITMQ_NODENAME": f"atomas-{self.port}@localhost",
+            "RABBITMQ_NODENAME": "atomas@localhost",
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODE_PORT": str(self.port),
             "RABBITMQ_DIST_PORT": str(self._distribution),
