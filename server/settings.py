@@ -2,6 +2,7 @@
 
 import pathlib
 from typing import Literal
+from urllib.parse import quote
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -78,7 +79,7 @@ class Settings(BaseSettings):
     @property
     def sql_url(self) -> str:
         """The database that is used: the configured one, or SQLite in the data folder."""
-        return self.database_url or f"sqlite:///{self.data_dir / 'atomas.sqlite3'}"
+        return self.database_url or f"sqlite:///{quote(str(self.data_dir / 'atomas.sqlite3'))}"
 
     @property
     def place(self) -> str:

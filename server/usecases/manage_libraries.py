@@ -59,7 +59,13 @@ def delete_library(library_id: str, force: bool, ports: Ports) -> None:
 
 
 def purge_library(library_id: str, ports: Ports) -> None:
-    """Second half of a deletion: vectors first, so that no hit can point at rows that are gone."""
+    """Second half of a deletion: vectors first, so that no hit can point at rows that are gone. Does nothing to a library that lives.
+
+    A second run that comes late must not touch a new library of the same name.
+    """
+    with ports.database.reading() as transaction:
+        if library_id not in transaction.libraries.purgeable():
+            return
     ports.index.delete_library(library_id)
     ports.index.flush()
     done = False

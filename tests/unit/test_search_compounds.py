@@ -4,7 +4,7 @@ import pytest
 
 from server.domain.errors import AtomasError, Reason
 from server.domain.search import Leg, Query
-from server.usecases.manage_libraries import delete_compound, delete_library
+from server.usecases.manage_libraries import delete_compound, delete_library, purge_library
 from server.usecases.search_compounds import query_words, search_compounds
 from tests.builders import import_rows, row
 from tests.unit.conftest import World
@@ -115,6 +115,14 @@ def test_what_was_deleted_is_found_no_more(library: World) -> None:
     delete_library("lib", True, library.ports)
     assert refused(library, Query("lib", text="acid")) is Reason.LIBRARY_NOT_FOUND
     assert library.index.count("lib") == 0
+
+
+def test_a_late_second_purge_leaves_a_new_library_of_the_same_name_alone(library: World) -> None:
+    delete_library("lib", True, library.ports)
+    import_rows(library.ports, ROWS)
+    library.work()
+    purge_library("lib", library.ports)
+    assert names(library, Query("lib", structure="CCO", legs=frozenset({Leg.MOLECULES})))[0] == "ethanol"
 
 
 def test_common_words_explain_nothing() -> None:
