@@ -163,6 +163,7 @@ def _ngrams_of_words(words: list[str]) -> Iterable[Iterable[str]]:
 _CHIRAL = rdFingerprintGenerator.GetMorganGenerator(radius=2, includeChirality=True)
 _FLAT = rdFingerprintGenerator.GetMorganGenerator(radius=3)
 _STEREO_LABELS = {label: label.name for label in Chem.BondStereo.values.values() if label > Chem.BondStereo.STEREOANY}
+_ELEMENTS = 119  # the dummy atom `*` is element 0
 _FORMULA = re.compile(r"([A-Z][a-z]?)(\d*)")
 
 
@@ -179,6 +180,7 @@ class MoleculeFeatures:
         self.keys = tuple(keys)
         self._environment_rows = {identifier: row for row, identifier in enumerate(self.environments)}
         self._key_rows = {key: row for row, key in enumerate(self.keys, start=len(self.environments))}
+        self._element_rows = [self._key_rows[f"element:{number}"] for number in range(_ELEMENTS)]
 
     @property
     def rows(self) -> int:
@@ -195,7 +197,7 @@ class MoleculeFeatures:
             environments.update(set(itertools.chain.from_iterable(_atom_environments(molecule))))
             keys.update(_whole_keys(molecule, text))
             keys.update({token for token in split_smiles(text) if not is_atom(token)})
-        elements = [f"element:{number}" for number in range(119)]
+        elements = [f"element:{number}" for number in range(_ELEMENTS)]
         kept = sorted(key for key, count in keys.items() if count >= min_molecules)
         return cls(sorted(e for e, count in environments.items() if count >= min_molecules), elements + kept)
 
@@ -206,7 +208,7 @@ class MoleculeFeatures:
         context: list[bool] = []
         token_counts: list[int] = []
         features_per_molecule: list[int] = []
-        environment_rows, key_rows = self._environment_rows, self._key_rows
+        environment_rows, key_rows, element_rows = self._environment_rows, self._key_rows, self._element_rows
         for text in smiles:
             start = len(ids)
             molecule = _parse(text)
@@ -215,17 +217,18 @@ class MoleculeFeatures:
             feature_counts.append(len(whole))
             context.append(False)
             environments = _atom_environments(molecule)
-            elements = [atom.GetAtomicNum() for atom in molecule.GetAtoms()]
+            elements = [atom.GetAtomicNum() for atom in _atoms(molecule)]
             tokens = split_smiles(text)
-            atoms = iter(_atom_of_token(text, molecule, sum(map(is_atom, tokens))))
-            for token in tokens:
+            are_atoms = list(map(is_atom, tokens))
+            atoms = iter(_atom_of_token(text, molecule, sum(are_atoms)))
+            for token, token_is_atom in zip(tokens, are_atoms, strict=True):
                 count = len(ids)
-                atom = next(atoms) if is_atom(token) else None
+                atom = next(atoms) if token_is_atom else None
                 if atom is None:
                     if (row := key_rows.get(token)) is not None:
                         ids.append(row)
                 else:
-                    ids.append(key_rows[f"element:{elements[atom]}"])
+                    ids.append(element_rows[elements[atom]])
                     ids += [row for e in environments[atom] if (row := environment_rows.get(e)) is not None]
                 feature_counts.append(len(ids) - count)
                 context.append(atom is None)
@@ -269,12 +272,17 @@ def _atom_environments(molecule: Chem.Mol) -> list[set[int]]:
     return per_atom
 
 
+def _atoms(molecule: Chem.Mol) -> list[Chem.Atom]:
+    # Three times as fast as iterating over GetAtoms().
+    return [molecule.GetAtomWithIdx(index) for index in range(molecule.GetNumAtoms())]
+
+
 def _whole_keys(molecule: Chem.Mol, smiles: str) -> list[str]:
     keys = [f"maccs:{bit}" for bit in rdMolDescriptors.GetMACCSKeysFingerprint(molecule).GetOnBits()]
     formula = rdMolDescriptors.CalcMolFormula(molecule)
     keys += [f"count:{element}{min(int(count or 1), 80)}" for element, count in _FORMULA.findall(formula)]
-    atoms = list(molecule.GetAtoms())
-    charges = [charge for atom in atoms if (charge := atom.GetFormalCharge())]
+    # Charges that the spelling does not show come with RDKit's reading of N(=O)=O.
+    charges = [charge for atom in _atoms(molecule) if (charge := atom.GetFormalCharge())]
     keys.append(f"charge:{sum(charges)}")
     charged = Counter("+" if charge > 0 else "-" for charge in charges)
     keys += [f"charged:{sign}{count}" for sign, count in charged.items()]
@@ -285,8 +293,8 @@ def _whole_keys(molecule: Chem.Mol, smiles: str) -> list[str]:
     # Looking for stereo labels costs more than looking whether the spelling can have any.
     stereo: Counter[str] = Counter()
     if "@" in smiles:
-        stereo.update(atom.GetProp("_CIPCode") for atom in atoms if atom.HasProp("_CIPCode"))
-    bonds = list(molecule.GetBonds())
+        stereo.update(atom.GetProp("_CIPCode") for atom in _atoms(molecule) if atom.HasProp("_CIPCode"))
+    bonds = [molecule.GetBondWithIdx(index) for index in range(molecule.GetNumBonds())]
     if "/" in smiles or "\\" in smiles:
         stereo.update(_STEREO_LABELS[label] for bond in bonds if (label := bond.GetStereo()) in _STEREO_LABELS)
     keys += [f"stereo:{label}{count}" for label, count in stereo.items()]

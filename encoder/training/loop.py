@@ -122,6 +122,21 @@ class Trainer:
             self._report(f"{shown} seconds {time.monotonic() - started:.0f}")
         return self.history
 
+    def begin_with(self, state: Path) -> None:
+        """Take over the weights of a finished run on the same data, without layers or with as many; DatasetError when they do not fit."""
+        if not state.exists():
+            raise DatasetError(f"{state} does not exist; train the recipe that this one starts from, or name its run with --start")
+        with safe_open(state, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+        weights = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+        try:
+            missing, unexpected = self.model.load_state_dict(weights, strict=False)
+            self._vectors.copy_(tensors["vectors"])
+        except (RuntimeError, KeyError) as error:
+            raise DatasetError(f"{state} does not fit this recipe and data: {error}") from error
+        if unexpected or any(not name.startswith("backbone.") and not name.endswith("importance.weight") for name in missing):
+            raise DatasetError(f"{state} does not fit this recipe: {', '.join([*unexpected, *missing])} differ")
+
     def save(self, state: Path) -> None:
         """Write everything the next epoch depends on; the file is replaced in one step."""
         fresh = state.with_suffix(".partial")
@@ -210,20 +225,6 @@ class Trainer:
     def _all_vectors(self, modality: Modality, items: Bags | Tokens) -> NDArray[np.float32]:
         chunks = np.array_split(np.arange(len(items)), math.ceil(len(items) / 2048))
         return np.concatenate([self._encode(modality, items.select(rows)).numpy() for rows in chunks])
-
-
-def begin_with(model: AtomasEncoder, state: Path) -> None:
-    """Take over the weights of a finished run without layers, or with as many; DatasetError when they do not fit."""
-    if not state.exists():
-        raise DatasetError(f"{state} does not exist; train the recipe that this one starts from, or name its run with --start")
-    with safe_open(state, "pt") as file:
-        weights = {name.removeprefix("model."): file.get_tensor(name) for name in file.keys() if name.startswith("model.")}  # noqa: SIM118
-    try:
-        missing, unexpected = model.load_state_dict(weights, strict=False)
-    except RuntimeError as error:
-        raise DatasetError(f"{state} does not fit this recipe and data: {error}") from error
-    if unexpected or any(not name.startswith("backbone.") and not name.endswith("importance.weight") for name in missing):
-        raise DatasetError(f"{state} does not fit this recipe: {', '.join([*unexpected, *missing])} differ")
 
 
 def contrastive_loss(text_BE: Tensor, molecule_NE: Tensor, log_scale: Tensor, same_BN: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from encoder.features import MoleculeFeatures, TextFeatures
 from encoder.model.atomas import AtomasEncoder
 from encoder.model.config import EncoderConfig
 from encoder.training.dataset import DatasetError, inchikey_of, read_descriptions, read_pairs, read_table
-from encoder.training.loop import Schedule, Scores, Trainer, TrainingSet, Validation, begin_with
+from encoder.training.loop import Schedule, Scores, Trainer, TrainingSet, Validation
 
 BENCHMARK = Path(__file__).parents[2] / "data" / "chebi20"
 """The development benchmark that the project ships."""
@@ -93,8 +93,8 @@ def bag() -> Recipe:
 
 
 def transformer() -> Recipe:
-    """One shared layer on top of the bag, opened by a few epochs; an epoch takes a core a quarter of an hour."""
-    schedule = Schedule(epochs=3, batch=512, group=32, group_from_epoch=0, learning_rate=5e-4)
+    """One shared layer on top of the bag; an epoch takes a core a quarter of an hour."""
+    schedule = Schedule(epochs=1, batch=512, group=32, group_from_epoch=0, learning_rate=5e-4)
     return Recipe(name="transformer", schedule=schedule, model={"width": 512, "layers": 1}, start="bag", table_bits=4)
 
 
@@ -135,9 +135,10 @@ def train(recipe: Recipe, data: TrainingSet, out: Path, report: Callable[[str], 
     molecule_features = MoleculeFeatures.learn(sorted({pair.smiles for pair in data.pairs}), sizes.min_molecules)
     model = AtomasEncoder(EncoderConfig(text_features.rows, molecule_features.rows, **recipe.model))
     report(f"{len(data.pairs)} pairs, {text_features.rows} text features, {molecule_features.rows} molecule features")
+    trainer = Trainer(model, text_features, molecule_features, data, recipe.schedule, report)
     if start is not None:
-        begin_with(model, start / STATE)
-    history = Trainer(model, text_features, molecule_features, data, recipe.schedule, report).run(out / STATE)
+        trainer.begin_with(start / STATE)
+    history = trainer.run(out / STATE)
     version = save_checkpoint(out / "checkpoint", model, text_features, molecule_features, recipe.table_bits)
     report(f"checkpoint {version} in {out / 'checkpoint'}")
     return history
