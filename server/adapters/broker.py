@@ -3,15 +3,17 @@
 from typing import Any
 from urllib.parse import urlsplit
 
+from amqp.exceptions import AMQPError
 from celery import Celery
 from kombu import Queue
 from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 from server.domain.errors import AtomasError, Reason
 from server.jobs import QUEUES
 
-# What sending raises when the broker is away.
-BROKER_ERRORS: tuple[type[Exception], ...] = (OperationalError, OSError)
+# What sending raises when the broker is away, full, or refuses the password.
+BROKER_ERRORS: tuple[type[Exception], ...] = (OperationalError, OSError, AMQPError, RedisError)
 
 _REDIS, _RABBITMQ = ("redis", "rediss"), ("amqp", "amqps")
 CONNECT_SECONDS = 2.0

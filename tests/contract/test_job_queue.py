@@ -9,8 +9,11 @@ from typing import Protocol
 import pytest
 
 from deploy.services import LocalService
+from encoder.manifest import ModelFacts
+from server.adapters.broker import celery_app
 from server.adapters.celery_queue import CeleryQueue
 from server.adapters.local_queue import LocalQueue
+from server.adapters.worker_encoder import WorkerEncoder
 from server.domain.errors import AtomasError, Reason
 from server.jobs import JOBS, EmbedCompounds, IndexCompounds, Job, PurgeLibrary, ReadChunk, RemoveDeleted
 from server.ports import JobQueue, Ports
@@ -173,3 +176,15 @@ def test_a_job_that_cannot_be_done_is_given_up_with_its_reason(
     assert bench.given_up == [(job, reason)]
     assert len(bench.attempts) == ATTEMPTS
     assert bench.done == []
+
+
+@pytest.mark.parametrize("broker", ["redis_server", "rabbitmq_server"])
+def test_a_broker_that_refuses_us_fails_no_sender_and_is_named_to_who_asks(broker: str, request: pytest.FixtureRequest) -> None:
+    server: LocalService = request.getfixturevalue(broker)
+    app = celery_app(server.url.replace("guest:guest@", "guest:wrong@").replace("redis://", "redis://nobody:wrong@"), 600)
+    CeleryQueue(app, "model", resend_seconds=60).send(ReadChunk("a", 0))
+    encoder = WorkerEncoder(app, ModelFacts("model", 8, 100), "1", cache_entries=0, silence_seconds=1)
+    with pytest.raises(AtomasError, match="broker") as caught:
+        encoder.encode_texts(["water"], 10.0)
+    assert caught.value.reason is Reason.ENCODER_UNAVAILABLE
+    encoder.close()
