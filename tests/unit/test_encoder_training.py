@@ -29,7 +29,7 @@ from encoder.training.dataset import (
     vary_text,
 )
 from encoder.training.items import Bags, Tokens
-from encoder.training.loop import Schedule, TrainingSet, contrastive_loss, learning_rate
+from encoder.training.loop import Schedule, TrainingSet, Validation, contrastive_loss, learning_rate
 from encoder.training.recipes import BENCHMARK, RECIPES, Recipe, read_training_set, train
 from encoder.training.sparse import TableAdam
 from tests.encoder_models import SAMPLE, sample_features, sample_pairs
@@ -41,6 +41,11 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def data() -> TrainingSet:
     return read_training_set(RECIPES["tiny"](), SAMPLE)
+
+
+@pytest.fixture(scope="module")
+def little(data: TrainingSet) -> TrainingSet:
+    return TrainingSet(data.pairs[::5], data.distractors[:10], Validation(data.validation.texts[:20], data.validation.pool[:20]))
 
 
 def _briefly(recipe: Recipe, epochs: int = 1, **model: int) -> Recipe:
@@ -288,36 +293,36 @@ def test_a_run_killed_between_epochs_ends_like_an_uninterrupted_one(tmp_path: Pa
         assert (whole / name).read_bytes() == (killed / name).read_bytes(), name
 
 
-def test_a_transformer_starts_as_the_bag_it_grows_from(tmp_path: Path, data: TrainingSet) -> None:
+def test_a_transformer_starts_as_the_bag_it_grows_from(tmp_path: Path, little: TrainingSet) -> None:
     recipe = RECIPES["tiny"]()
-    bag = train(_briefly(recipe, layers=0), data, tmp_path / "bag", lambda line: None)
+    bag = train(_briefly(recipe, layers=0), little, tmp_path / "bag", lambda line: None)
     schedule = replace(recipe.schedule, epochs=1, learning_rate=0.0)
-    grown = train(replace(recipe, schedule=schedule), data, tmp_path / "grown", lambda line: None, start=tmp_path / "bag")
+    grown = train(replace(recipe, schedule=schedule), little, tmp_path / "grown", lambda line: None, start=tmp_path / "bag")
     assert {**grown[-1], "loss": 0.0} == pytest.approx({**bag[-1], "loss": 0.0})
 
 
-def test_a_start_that_does_not_fit_is_refused(tmp_path: Path, data: TrainingSet) -> None:
+def test_a_start_that_does_not_fit_is_refused(tmp_path: Path, little: TrainingSet) -> None:
     recipe = RECIPES["tiny"]()
-    train(_briefly(recipe, head_width=16), data, tmp_path / "other", lambda line: None)
+    train(_briefly(recipe, head_width=16), little, tmp_path / "other", lambda line: None)
     for start, reason in (("other", "does not fit"), ("nowhere", "does not exist")):
         with pytest.raises(DatasetError, match=reason):
-            train(recipe, data, tmp_path / "run", lambda line: None, start=tmp_path / start)
+            train(recipe, little, tmp_path / "run", lambda line: None, start=tmp_path / start)
 
 
-def test_a_folder_of_another_recipe_is_refused(tmp_path: Path, data: TrainingSet) -> None:
+def test_a_folder_of_another_recipe_is_refused(tmp_path: Path, little: TrainingSet) -> None:
     recipe = RECIPES["tiny"]()
-    train(_briefly(recipe), data, tmp_path, lambda line: None)
+    train(_briefly(recipe), little, tmp_path, lambda line: None)
     with pytest.raises(DatasetError, match="another recipe"):
-        train(recipe, data, tmp_path)
+        train(recipe, little, tmp_path)
 
 
-def test_a_state_of_another_model_is_refused(tmp_path: Path, data: TrainingSet) -> None:
+def test_a_state_of_another_model_is_refused(tmp_path: Path, little: TrainingSet) -> None:
     recipe = RECIPES["tiny"]()
-    train(_briefly(recipe), data, tmp_path, lambda line: None)
+    train(_briefly(recipe), little, tmp_path, lambda line: None)
     wider = replace(recipe, model={**recipe.model, "head_width": 16})
     (tmp_path / "recipe.json").unlink()
     with pytest.raises(DatasetError, match="belongs to another recipe"):
-        train(wider, data, tmp_path)
+        train(wider, little, tmp_path)
 
 
 def test_the_command_names_unusable_data_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
