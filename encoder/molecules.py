@@ -72,7 +72,9 @@ def standardise_structure(structure: Structure, limits: Limits = DEFAULT_LIMITS)
         raise
     # RDKit raises half a dozen unrelated types on structures it reads but cannot work with; to the caller they are all one thing.
     except Exception as error:
-        raise MoleculeError(Reason.UNSUPPORTED, f"RDKit reads this structure but cannot standardise it ({type(error).__name__}).") from error
+        raise MoleculeError(
+            Reason.UNSUPPORTED, f"RDKit reads this structure but cannot standardise it ({type(error).__name__})."
+        ) from error
 
 
 def _standardised(molecule: Chem.Mol) -> Molecule:
