@@ -13,6 +13,9 @@ from atomas.types import Row
 
 # No compound has a line or a record this long: what does is another kind of file.
 MAX_RECORD_BYTES = 16 * 1024 * 1024
+# A CSV row that goes on over lines for longer than this has a quote that is never closed. The csv module's own limit is the whole
+# process's and may have been raised.
+_MAX_CSV_ROW_CHARACTERS = 131_072
 # How much of a line that could not be read goes into the list of rejections, to find and mend it.
 _QUOTED_CHARACTERS = 1_000
 _DELIMITERS = "\t,;|"
@@ -83,6 +86,7 @@ def read_csv(stream: Lines, name: str, delimiter: str | None = None) -> Iterator
     rows = csv.reader(counted, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted_lines else csv.QUOTE_NONE)
     while True:
         start = counted.last + 1
+        counted.begin_row()
         try:
             cells = next(rows)
         except StopIteration:
@@ -175,18 +179,27 @@ def lines(stream: Lines) -> Iterator[tuple[int, bytes]]:
 
 
 class _Counter:
-    """Hands decoded lines to the csv module and remembers the number of the last."""
+    """Hands decoded lines to the csv module, remembers the number of the last, and ends a row that swallows line after line."""
 
     def __init__(self, numbered: Iterator[tuple[int, bytes]]) -> None:
         self._numbered = numbered
+        self._row_characters = 0
         self.last = 1
+
+    def begin_row(self) -> None:
+        """The next line belongs to another row."""
+        self._row_characters = 0
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
         self.last, line = next(self._numbered)
-        return line.decode("utf-8", "surrogateescape")
+        text = line.decode("utf-8", "surrogateescape")
+        if self._row_characters and self._row_characters + len(text) > _MAX_CSV_ROW_CHARACTERS:
+            raise csv.Error("a quote is never closed")
+        self._row_characters += len(text)
+        return text
 
 
 def _sdf_row(record: list[bytes], position: int) -> Row:

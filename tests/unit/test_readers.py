@@ -113,9 +113,14 @@ def test_csv_rows_with_the_wrong_number_of_cells_are_unreadable_alone(tmp_path: 
     assert (rows[2].position, rows[2].metadata) == (4, {"source_text": "C,methane,3,extra"})
 
 
-def test_a_quote_that_is_never_closed_costs_a_row_that_names_its_lines(tmp_path: Path) -> None:
+@pytest.mark.parametrize("limit_of_the_process", [131_072, 10_000_000])
+def test_a_quote_that_is_never_closed_costs_a_row_that_names_its_lines(tmp_path: Path, limit_of_the_process: int) -> None:
+    former = csv.field_size_limit(limit_of_the_process)
     long = "".join(f"C,name {number} {'x' * 100}\n" for number in range(2_000))
-    rows = rows_of(tmp_path, "a.csv", f'smiles,name\nCCO,"never closed\n{long}')
+    try:
+        rows = rows_of(tmp_path, "a.csv", f'smiles,name\nCCO,"never closed\n{long}')
+    finally:
+        csv.field_size_limit(former)
     lost = next(row for row in rows if row.unreadable)
     assert "lines 2 to" in str(lost.unreadable)
     assert sum(row.smiles == "C" for row in rows) > 500
