@@ -16,12 +16,11 @@ from pathlib import Path
 from atomas import Client
 from benchmarks.library import queries, shipped_library
 from server.bootstrap import service
-from server.domain.search import Leg
+from server.domain.search import Leg, Query
 from server.observability import configure_logs
 from server.ports import Ports
 from server.rpc.app import App
 from server.settings import Settings
-from server.usecases.search_compounds import FUSION_DEPTH
 
 LIMIT_RATIO = 1.5
 
@@ -59,7 +58,7 @@ def raw_search(text: str, ports: Ports) -> None:
     """What no text search can do without: a vector, and one engine query per leg at the depth that fusion needs."""
     vector = ports.encoder.encode_texts([text])[0]
     for leg in Leg:
-        ports.index.search(leg, [vector], FUSION_DEPTH, ["chebi"])
+        ports.index.search(leg, [vector], Query("chebi").reach, ["chebi"])
 
 
 def seconds(call: Callable[[], object]) -> float:

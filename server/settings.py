@@ -32,7 +32,10 @@ class Settings(BaseSettings):
     encoder_threads: int = Field(0, ge=0, le=256, description="CPU threads of the encoder; 0 takes one per core.")
     encoder_batch_tokens: int = Field(8192, ge=256, description="Tokens that one forward pass takes at the most.")
     encoder_batch_wait_seconds: float = Field(
-        0.002, ge=0, le=1, description="How long a lone query waits for company before it is encoded."
+        0.0,
+        ge=0,
+        le=1,
+        description="How long a query waits for company before it is encoded; calls that come while the model is busy are gathered anyway.",
     )
     chemistry_processes: int = Field(0, ge=0, le=256, description="Processes that standardise molecules; 0 takes one per core.")
     max_smiles_characters: int = Field(

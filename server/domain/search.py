@@ -28,6 +28,8 @@ class Query:
     filter: Filter | None = None
     limit: int = 10
     offset: int = 0
+    # Hits that each leg of a fused search gives: all that pages can reach. The same for every page, or ranks would change between them.
+    reach: int = 250
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,6 @@ from server.usecases.parse_filter import parse_filter
 
 # Reciprocal rank fusion (Cormack et al., SIGIR 2009); 60 is the paper's constant.
 RANK_CONSTANT = 60
-# Each leg of a fused search gives as many, whatever the page: ranks, and so the pages, must not depend on how far somebody reads.
-FUSION_DEPTH = 1_000
 MAX_DEPTH = 10_000
 # Words too common in descriptions of molecules to say why a hit matched.
 _COMMON = frozenset(
@@ -50,7 +48,7 @@ def search_compounds(
     Raises EMPTY_QUERY, TEXT_TOO_LONG, the chemistry door's reasons, LIBRARY_NOT_FOUND, COMPOUND_NOT_FOUND, INVALID_FILTER, UNKNOWN_FIELD,
     INVALID_ARGUMENT for a page beyond MAX_DEPTH.
     """
-    reach = MAX_DEPTH if len(query.legs) == 1 else FUSION_DEPTH
+    reach = MAX_DEPTH if len(query.legs) == 1 else query.reach
     if query.offset + query.limit > reach:
         raise AtomasError(
             Reason.INVALID_ARGUMENT,
@@ -64,7 +62,7 @@ def search_compounds(
     # One hit more than the page tells whether another page follows.
     wanted = query.offset + query.limit + 1
     legs = sorted(query.legs)
-    depth = (wanted if len(legs) == 1 else FUSION_DEPTH) + (exclude is not None)
+    depth = (wanted if len(legs) == 1 else reach) + (exclude is not None)
     libraries = None if query.library is None else [query.library]
     with timings.stage("search"):
         found = {leg: ports.index.search(leg, [vector], depth, libraries, query.filter)[0] for leg in legs}
