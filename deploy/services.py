@@ -1,5 +1,6 @@
 """Starts the servers of a fleet as local processes on loopback, for development and tests: PostgreSQL, Redis, RabbitMQ, the index."""
 
+import abc
 import contextlib
 import os
 import secrets
@@ -17,7 +18,7 @@ START_SECONDS = 90
 INSTALL = "deploy/install-test-services.sh"
 
 
-class LocalService:
+class LocalService(abc.ABC):
     """A server with a port and a folder of its own, which outlive its processes."""
 
     name: str
@@ -32,18 +33,19 @@ class LocalService:
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
+    @abc.abstractmethod
     def url(self) -> str:
-        raise NotImplementedError
+        """Where it answers."""
 
+    @abc.abstractmethod
     def command(self) -> list[str]:
         """What to run; raises FileNotFoundError with the command that installs a missing server."""
-        raise NotImplementedError
 
     def environment(self) -> Mapping[str, str]:
         """What is added to the environment."""
         return {}
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027  # most services need nothing
         """Makes the folder ready before the first start."""
 
     def ready(self) -> bool:

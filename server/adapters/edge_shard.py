@@ -225,7 +225,7 @@ def _field(condition: models.FieldCondition) -> "edge.FieldCondition":
             return edge.FieldCondition(condition.key, match=edge.MatchAny(list(values)))
         case models.FieldCondition(range=models.Range(gt=gt, gte=gte, lt=lt, lte=lte)):
             return edge.FieldCondition(condition.key, range=edge.RangeFloat(gt=gt, gte=gte, lt=lt, lte=lte))
-    raise NotImplementedError(f"No filter of this service holds {condition!r}.")
+    raise TypeError(f"No filter of this service holds {condition!r}.")
 
 
 def _within(library: str | None) -> "edge.Filter | None":
