@@ -69,7 +69,7 @@ def _place(cursor: str, size: int, legs: int) -> tuple[int, int]:
 
 
 def _query(request: pb.SearchCompoundsRequest, legs: frozenset[Leg], limit: int, offset: int, reach: int) -> Query:
-    kind = request.WhichOneof("query")
+    kind = request.WhichOneof("asked")
     if kind is None:
         raise AtomasError(Reason.EMPTY_QUERY, "The query is empty: give a text, a structure or a compound.")
     return Query(

@@ -22,12 +22,13 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import client_pb2 as google_dot_api_dot_client__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!atomas/v1/embedding_service.proto\x12\tatomas.v1\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x17google/rpc/status.proto\"\'\n\x11\x45mbedTextsRequest\x12\x12\n\x05texts\x18\x01 \x03(\tB\x03\xe0\x41\x02\"M\n\x12\x45mbedTextsResponse\x12(\n\nembeddings\x18\x01 \x03(\x0b\x32\x14.atomas.v1.Embedding\x12\r\n\x05model\x18\x02 \x01(\t\"1\n\x16\x45mbedStructuresRequest\x12\x17\n\nstructures\x18\x01 \x03(\tB\x03\xe0\x41\x02\"R\n\x17\x45mbedStructuresResponse\x12(\n\nembeddings\x18\x01 \x03(\x0b\x32\x14.atomas.v1.Embedding\x12\r\n\x05model\x18\x02 \x01(\t\">\n\tEmbedding\x12\x0e\n\x06vector\x18\x01 \x03(\x02\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status2\xd0\x01\n\x10\x45mbeddingService\x12S\n\nEmbedTexts\x12\x1c.atomas.v1.EmbedTextsRequest\x1a\x1d.atomas.v1.EmbedTextsResponse\"\x08\xda\x41\x05texts\x12g\n\x0f\x45mbedStructures\x12!.atomas.v1.EmbedStructuresRequest\x1a\".atomas.v1.EmbedStructuresResponse\"\r\xda\x41\nstructuresb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!atomas/v1/embedding_service.proto\x12\tatomas.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x17google/rpc/status.proto\"\'\n\x11\x45mbedTextsRequest\x12\x12\n\x05texts\x18\x01 \x03(\tB\x03\xe0\x41\x02\"M\n\x12\x45mbedTextsResponse\x12(\n\nembeddings\x18\x01 \x03(\x0b\x32\x14.atomas.v1.Embedding\x12\r\n\x05model\x18\x02 \x01(\t\"1\n\x16\x45mbedStructuresRequest\x12\x17\n\nstructures\x18\x01 \x03(\tB\x03\xe0\x41\x02\"R\n\x17\x45mbedStructuresResponse\x12(\n\nembeddings\x18\x01 \x03(\x0b\x32\x14.atomas.v1.Embedding\x12\r\n\x05model\x18\x02 \x01(\t\">\n\tEmbedding\x12\x0e\n\x06vector\x18\x01 \x03(\x02\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status2\x9e\x02\n\x10\x45mbeddingService\x12w\n\nEmbedTexts\x12\x1c.atomas.v1.EmbedTextsRequest\x1a\x1d.atomas.v1.EmbedTextsResponse\",\xda\x41\x05texts\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/embeddings:embedTexts:\x01*\x12\x90\x01\n\x0f\x45mbedStructures\x12!.atomas.v1.EmbedStructuresRequest\x1a\".atomas.v1.EmbedStructuresResponse\"6\xda\x41\nstructures\x82\xd3\xe4\x93\x02#\"\x1e/v1/embeddings:embedStructures:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,19 +40,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EMBEDSTRUCTURESREQUEST'].fields_by_name['structures']._loaded_options = None
   _globals['_EMBEDSTRUCTURESREQUEST'].fields_by_name['structures']._serialized_options = b'\340A\002'
   _globals['_EMBEDDINGSERVICE'].methods_by_name['EmbedTexts']._loaded_options = None
-  _globals['_EMBEDDINGSERVICE'].methods_by_name['EmbedTexts']._serialized_options = b'\332A\005texts'
+  _globals['_EMBEDDINGSERVICE'].methods_by_name['EmbedTexts']._serialized_options = b'\332A\005texts\202\323\344\223\002\036\"\031/v1/embeddings:embedTexts:\001*'
   _globals['_EMBEDDINGSERVICE'].methods_by_name['EmbedStructures']._loaded_options = None
-  _globals['_EMBEDDINGSERVICE'].methods_by_name['EmbedStructures']._serialized_options = b'\332A\nstructures'
-  _globals['_EMBEDTEXTSREQUEST']._serialized_start=131
-  _globals['_EMBEDTEXTSREQUEST']._serialized_end=170
-  _globals['_EMBEDTEXTSRESPONSE']._serialized_start=172
-  _globals['_EMBEDTEXTSRESPONSE']._serialized_end=249
-  _globals['_EMBEDSTRUCTURESREQUEST']._serialized_start=251
-  _globals['_EMBEDSTRUCTURESREQUEST']._serialized_end=300
-  _globals['_EMBEDSTRUCTURESRESPONSE']._serialized_start=302
-  _globals['_EMBEDSTRUCTURESRESPONSE']._serialized_end=384
-  _globals['_EMBEDDING']._serialized_start=386
-  _globals['_EMBEDDING']._serialized_end=448
-  _globals['_EMBEDDINGSERVICE']._serialized_start=451
-  _globals['_EMBEDDINGSERVICE']._serialized_end=659
+  _globals['_EMBEDDINGSERVICE'].methods_by_name['EmbedStructures']._serialized_options = b'\332A\nstructures\202\323\344\223\002#\"\036/v1/embeddings:embedStructures:\001*'
+  _globals['_EMBEDTEXTSREQUEST']._serialized_start=161
+  _globals['_EMBEDTEXTSREQUEST']._serialized_end=200
+  _globals['_EMBEDTEXTSRESPONSE']._serialized_start=202
+  _globals['_EMBEDTEXTSRESPONSE']._serialized_end=279
+  _globals['_EMBEDSTRUCTURESREQUEST']._serialized_start=281
+  _globals['_EMBEDSTRUCTURESREQUEST']._serialized_end=330
+  _globals['_EMBEDSTRUCTURESRESPONSE']._serialized_start=332
+  _globals['_EMBEDSTRUCTURESRESPONSE']._serialized_end=414
+  _globals['_EMBEDDING']._serialized_start=416
+  _globals['_EMBEDDING']._serialized_end=478
+  _globals['_EMBEDDINGSERVICE']._serialized_start=481
+  _globals['_EMBEDDINGSERVICE']._serialized_end=767
 # @@protoc_insertion_point(module_scope)

@@ -72,6 +72,7 @@ class Compound(google.protobuf.message.Message):
     METADATA_FIELD_NUMBER: builtins.int
     CREATE_TIME_FIELD_NUMBER: builtins.int
     UPDATE_TIME_FIELD_NUMBER: builtins.int
+    MOLBLOCK_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Resource name, `libraries/{library}/compounds/{inchikey}`."""
     display_name: builtins.str
@@ -83,6 +84,8 @@ class Compound(google.protobuf.message.Message):
     parent_smiles: builtins.str
     """Canonical SMILES of the largest organic fragment."""
     parent_inchikey: builtins.str
+    molblock: builtins.str
+    """The standardised structure as a V2000 molblock (V3000 from 1,000 atoms) with computed 2-D coordinates; only when a read mask names it."""
     @property
     def synonyms(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
     @property
@@ -119,9 +122,10 @@ class Compound(google.protobuf.message.Message):
         metadata: google.protobuf.struct_pb2.Struct | None = ...,
         create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         update_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        molblock: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["create_time", b"create_time", "descriptors", b"descriptors", "metadata", b"metadata", "update_time", b"update_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["create_time", b"create_time", "descriptions", b"descriptions", "descriptors", b"descriptors", "display_name", b"display_name", "inchikey", b"inchikey", "metadata", b"metadata", "name", b"name", "parent_inchikey", b"parent_inchikey", "parent_smiles", b"parent_smiles", "smiles", b"smiles", "source_ids", b"source_ids", "synonyms", b"synonyms", "update_time", b"update_time"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["create_time", b"create_time", "descriptions", b"descriptions", "descriptors", b"descriptors", "display_name", b"display_name", "inchikey", b"inchikey", "metadata", b"metadata", "molblock", b"molblock", "name", b"name", "parent_inchikey", b"parent_inchikey", "parent_smiles", b"parent_smiles", "smiles", b"smiles", "source_ids", b"source_ids", "synonyms", b"synonyms", "update_time", b"update_time"]) -> None: ...
 
 global___Compound = Compound
 

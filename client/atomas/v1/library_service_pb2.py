@@ -23,6 +23,7 @@ _sym_db = _symbol_database.Default()
 
 
 from atomas.v1 import library_pb2 as atomas_dot_v1_dot_library__pb2
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import client_pb2 as google_dot_api_dot_client__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
@@ -32,7 +33,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61tomas/v1/library_service.proto\x12\tatomas.v1\x1a\x17\x61tomas/v1/library.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"Y\n\x14\x43reateLibraryRequest\x12(\n\x07library\x18\x01 \x01(\x0b\x32\x12.atomas.v1.LibraryB\x03\xe0\x41\x02\x12\x17\n\nlibrary_id\x18\x02 \x01(\tB\x03\xe0\x41\x02\"=\n\x11GetLibraryRequest\x12(\n\x04name\x18\x01 \x01(\tB\x1a\xe0\x41\x02\xfa\x41\x14\n\x12\x61tomas.dev/Library\"=\n\x14ListLibrariesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"W\n\x15ListLibrariesResponse\x12%\n\tlibraries\x18\x01 \x03(\x0b\x32\x12.atomas.v1.Library\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"q\n\x14UpdateLibraryRequest\x12(\n\x07library\x18\x01 \x01(\x0b\x32\x12.atomas.v1.LibraryB\x03\xe0\x41\x02\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"O\n\x14\x44\x65leteLibraryRequest\x12(\n\x04name\x18\x01 \x01(\tB\x1a\xe0\x41\x02\xfa\x41\x14\n\x12\x61tomas.dev/Library\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\"?\n\x12GetCompoundRequest\x12)\n\x04name\x18\x01 \x01(\tB\x1b\xe0\x41\x02\xfa\x41\x15\n\x13\x61tomas.dev/Compound\"i\n\x14ListCompoundsRequest\x12*\n\x06parent\x18\x01 \x01(\tB\x1a\xe0\x41\x02\xfa\x41\x14\n\x12\x61tomas.dev/Library\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"X\n\x15ListCompoundsResponse\x12&\n\tcompounds\x18\x01 \x03(\x0b\x32\x13.atomas.v1.Compound\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"B\n\x15\x44\x65leteCompoundRequest\x12)\n\x04name\x18\x01 \x01(\tB\x1b\xe0\x41\x02\xfa\x41\x15\n\x13\x61tomas.dev/Compound\"\xf3\x01\n\tImportRow\x12\x10\n\x08position\x18\x01 \x01(\x03\x12\x10\n\x06smiles\x18\x02 \x01(\tH\x00\x12\x0f\n\x05inchi\x18\x03 \x01(\tH\x00\x12\x12\n\x08molblock\x18\x04 \x01(\tH\x00\x12\x14\n\nunreadable\x18\x05 \x01(\tH\x00\x12\x11\n\tsource_id\x18\x06 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x07 \x01(\t\x12\x10\n\x08synonyms\x18\x08 \x03(\t\x12\x14\n\x0c\x64\x65scriptions\x18\t \x03(\t\x12)\n\x08metadata\x18\n \x01(\x0b\x32\x17.google.protobuf.StructB\x0b\n\tstructure\"\x9c\x03\n\x16ImportCompoundsRequest\x12\x38\n\x05start\x18\x01 \x01(\x0b\x32\'.atomas.v1.ImportCompoundsRequest.StartH\x00\x12\x36\n\x04rows\x18\x02 \x01(\x0b\x32&.atomas.v1.ImportCompoundsRequest.RowsH\x00\x12:\n\x06\x66inish\x18\x03 \x01(\x0b\x32(.atomas.v1.ImportCompoundsRequest.FinishH\x00\x1as\n\x05Start\x12*\n\x06parent\x18\x01 \x01(\tB\x1a\xe0\x41\x02\xfa\x41\x14\n\x12\x61tomas.dev/Library\x12\x17\n\nrequest_id\x18\x02 \x01(\tB\x03\xe0\x41\x02\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x15\n\rallow_missing\x18\x04 \x01(\x08\x1a:\n\x04Rows\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\"\n\x04rows\x18\x02 \x03(\x0b\x32\x14.atomas.v1.ImportRow\x1a\x1b\n\x06\x46inish\x12\x11\n\trow_count\x18\x01 \x01(\x03\x42\x06\n\x04step\"Y\n\x17ImportCompoundsResponse\x12\x11\n\toperation\x18\x01 \x01(\t\x12\x19\n\x11\x61\x63knowledged_rows\x18\x02 \x01(\x03\x12\x10\n\x08\x63omplete\x18\x03 \x01(\x08\"\x9c\x03\n\x0eImportMetadata\x12.\n\x05state\x18\x01 \x01(\x0e\x32\x1f.atomas.v1.ImportMetadata.State\x12(\n\x07library\x18\x02 \x01(\tB\x17\xfa\x41\x14\n\x12\x61tomas.dev/Library\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\'\n\x06\x63ounts\x18\x04 \x01(\x0b\x32\x17.atomas.v1.ImportCounts\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"g\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\r\n\tRECEIVING\x10\x01\x12\x0e\n\nPROCESSING\x10\x02\x12\r\n\tSUCCEEDED\x10\x03\x12\n\n\x06\x46\x41ILED\x10\x04\x12\r\n\tCANCELLED\x10\x05\"\x95\x02\n\x0cImportCounts\x12\x10\n\x08received\x18\x01 \x01(\x03\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x03\x12\x0f\n\x07updated\x18\x03 \x01(\x03\x12\x11\n\tduplicate\x18\x04 \x01(\x03\x12\x10\n\x08rejected\x18\x05 \x01(\x03\x12I\n\x12rejected_by_reason\x18\x06 \x03(\x0b\x32-.atomas.v1.ImportCounts.RejectedByReasonEntry\x12\x0f\n\x07indexed\x18\x07 \x01(\x03\x12\x17\n\x0fshortened_texts\x18\x08 \x01(\x03\x1a\x37\n\x15RejectedByReasonEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"7\n\x0cImportResult\x12\'\n\x06\x63ounts\x18\x01 \x01(\x0b\x32\x17.atomas.v1.ImportCounts\"V\n\x15ListRejectionsRequest\x12\x16\n\toperation\x18\x01 \x01(\tB\x03\xe0\x41\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"[\n\x16ListRejectionsResponse\x12(\n\nrejections\x18\x01 \x03(\x0b\x32\x14.atomas.v1.Rejection\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"a\n\tRejection\x12\x10\n\x08position\x18\x01 \x01(\x03\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12!\n\x03row\x18\x04 \x01(\x0b\x32\x14.atomas.v1.ImportRow2\xfe\x06\n\x0eLibraryService\x12[\n\rCreateLibrary\x12\x1f.atomas.v1.CreateLibraryRequest\x1a\x12.atomas.v1.Library\"\x15\xda\x41\x12library,library_id\x12G\n\nGetLibrary\x12\x1c.atomas.v1.GetLibraryRequest\x1a\x12.atomas.v1.Library\"\x07\xda\x41\x04name\x12R\n\rListLibraries\x12\x1f.atomas.v1.ListLibrariesRequest\x1a .atomas.v1.ListLibrariesResponse\x12\\\n\rUpdateLibrary\x12\x1f.atomas.v1.UpdateLibraryRequest\x1a\x12.atomas.v1.Library\"\x16\xda\x41\x13library,update_mask\x12Q\n\rDeleteLibrary\x12\x1f.atomas.v1.DeleteLibraryRequest\x1a\x16.google.protobuf.Empty\"\x07\xda\x41\x04name\x12J\n\x0bGetCompound\x12\x1d.atomas.v1.GetCompoundRequest\x1a\x13.atomas.v1.Compound\"\x07\xda\x41\x04name\x12]\n\rListCompounds\x12\x1f.atomas.v1.ListCompoundsRequest\x1a .atomas.v1.ListCompoundsResponse\"\t\xda\x41\x06parent\x12S\n\x0e\x44\x65leteCompound\x12 .atomas.v1.DeleteCompoundRequest\x1a\x16.google.protobuf.Empty\"\x07\xda\x41\x04name\x12\\\n\x0fImportCompounds\x12!.atomas.v1.ImportCompoundsRequest\x1a\".atomas.v1.ImportCompoundsResponse(\x01\x30\x01\x12\x63\n\x0eListRejections\x12 .atomas.v1.ListRejectionsRequest\x1a!.atomas.v1.ListRejectionsResponse\"\x0c\xda\x41\toperationb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61tomas/v1/library_service.proto\x12\tatomas.v1\x1a\x17\x61tomas/v1/library.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"Y\n\x14\x43reateLibraryRequest\x12(\n\x07library\x18\x01 \x01(\x0b\x32\x12.atomas.v1.LibraryB\x03\xe0\x41\x02\x12\x17\n\nlibrary_id\x18\x02 \x01(\tB\x03\xe0\x41\x02\"=\n\x11GetLibraryRequest\x12(\n\x04name\x18\x01 \x01(\tB\x1a\xe0\x41\x02\xfa\x41\x14\n\x12\x61tomas.dev/Library\"=\n\x14ListLibrariesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"W\n\x15ListLibrariesResponse\x12%\n\tlibraries\x18\x01 \x03(\x0b\x32\x12.atomas.v1.Library\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"q\n\x14UpdateLibraryRequest\x12(\n\x07library\x18\x01 \x01(\x0b\x32\x12.atomas.v1.LibraryB\x03\xe0\x41\x02\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"O\n\x14\x44\x65leteLibraryRequest\x12(\n\x04name\x18\x01 \x01(\tB\x1a\xe0\x41\x02\xfa\x41\x14\n\x12\x61tomas.dev/Library\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\"?\n\x12GetCompoundRequest\x12)\n\x04name\x18\x01 \x01(\tB\x1b\xe0\x41\x02\xfa\x41\x15\n\x13\x61tomas.dev/Compound\"i\n\x14ListCompoundsRequest\x12*\n\x06parent\x18\x01 \x01(\tB\x1a\xe0\x41\x02\xfa\x41\x14\n\x12\x61tomas.dev/Library\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"X\n\x15ListCompoundsResponse\x12&\n\tcompounds\x18\x01 \x03(\x0b\x32\x13.atomas.v1.Compound\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x99\x01\n\x16\x45xportCompoundsRequest\x12*\n\x06parent\x18\x01 \x01(\tB\x1a\xe0\x41\x02\xfa\x41\x14\n\x12\x61tomas.dev/Library\x12\x0e\n\x06\x66ilter\x18\x02 \x01(\t\x12-\n\tread_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x14\n\x0cresume_token\x18\x04 \x01(\t\"\x87\x01\n\x17\x45xportCompoundsResponse\x12&\n\tcompounds\x18\x01 \x03(\x0b\x32\x13.atomas.v1.Compound\x12\x16\n\x0e\x63ompound_count\x18\x02 \x01(\x03\x12\x16\n\x0e\x65xamined_count\x18\x03 \x01(\x03\x12\x14\n\x0cresume_token\x18\x04 \x01(\t\"B\n\x15\x44\x65leteCompoundRequest\x12)\n\x04name\x18\x01 \x01(\tB\x1b\xe0\x41\x02\xfa\x41\x15\n\x13\x61tomas.dev/Compound\"\xf3\x01\n\tImportRow\x12\x10\n\x08position\x18\x01 \x01(\x03\x12\x10\n\x06smiles\x18\x02 \x01(\tH\x00\x12\x0f\n\x05inchi\x18\x03 \x01(\tH\x00\x12\x12\n\x08molblock\x18\x04 \x01(\tH\x00\x12\x14\n\nunreadable\x18\x05 \x01(\tH\x00\x12\x11\n\tsource_id\x18\x06 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x07 \x01(\t\x12\x10\n\x08synonyms\x18\x08 \x03(\t\x12\x14\n\x0c\x64\x65scriptions\x18\t \x03(\t\x12)\n\x08metadata\x18\n \x01(\x0b\x32\x17.google.protobuf.StructB\x0b\n\tstructure\"\x9c\x03\n\x16ImportCompoundsRequest\x12\x38\n\x05start\x18\x01 \x01(\x0b\x32\'.atomas.v1.ImportCompoundsRequest.StartH\x00\x12\x36\n\x04rows\x18\x02 \x01(\x0b\x32&.atomas.v1.ImportCompoundsRequest.RowsH\x00\x12:\n\x06\x66inish\x18\x03 \x01(\x0b\x32(.atomas.v1.ImportCompoundsRequest.FinishH\x00\x1as\n\x05Start\x12*\n\x06parent\x18\x01 \x01(\tB\x1a\xe0\x41\x02\xfa\x41\x14\n\x12\x61tomas.dev/Library\x12\x17\n\nrequest_id\x18\x02 \x01(\tB\x03\xe0\x41\x02\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x15\n\rallow_missing\x18\x04 \x01(\x08\x1a:\n\x04Rows\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\"\n\x04rows\x18\x02 \x03(\x0b\x32\x14.atomas.v1.ImportRow\x1a\x1b\n\x06\x46inish\x12\x11\n\trow_count\x18\x01 \x01(\x03\x42\x06\n\x04step\"Y\n\x17ImportCompoundsResponse\x12\x11\n\toperation\x18\x01 \x01(\t\x12\x19\n\x11\x61\x63knowledged_rows\x18\x02 \x01(\x03\x12\x10\n\x08\x63omplete\x18\x03 \x01(\x08\"\x9c\x03\n\x0eImportMetadata\x12.\n\x05state\x18\x01 \x01(\x0e\x32\x1f.atomas.v1.ImportMetadata.State\x12(\n\x07library\x18\x02 \x01(\tB\x17\xfa\x41\x14\n\x12\x61tomas.dev/Library\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\'\n\x06\x63ounts\x18\x04 \x01(\x0b\x32\x17.atomas.v1.ImportCounts\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"g\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\r\n\tRECEIVING\x10\x01\x12\x0e\n\nPROCESSING\x10\x02\x12\r\n\tSUCCEEDED\x10\x03\x12\n\n\x06\x46\x41ILED\x10\x04\x12\r\n\tCANCELLED\x10\x05\"\x95\x02\n\x0cImportCounts\x12\x10\n\x08received\x18\x01 \x01(\x03\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x03\x12\x0f\n\x07updated\x18\x03 \x01(\x03\x12\x11\n\tduplicate\x18\x04 \x01(\x03\x12\x10\n\x08rejected\x18\x05 \x01(\x03\x12I\n\x12rejected_by_reason\x18\x06 \x03(\x0b\x32-.atomas.v1.ImportCounts.RejectedByReasonEntry\x12\x0f\n\x07indexed\x18\x07 \x01(\x03\x12\x17\n\x0fshortened_texts\x18\x08 \x01(\x03\x1a\x37\n\x15RejectedByReasonEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"7\n\x0cImportResult\x12\'\n\x06\x63ounts\x18\x01 \x01(\x0b\x32\x17.atomas.v1.ImportCounts\"V\n\x15ListRejectionsRequest\x12\x16\n\toperation\x18\x01 \x01(\tB\x03\xe0\x41\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"[\n\x16ListRejectionsResponse\x12(\n\nrejections\x18\x01 \x03(\x0b\x32\x14.atomas.v1.Rejection\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"a\n\tRejection\x12\x10\n\x08position\x18\x01 \x01(\x03\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12!\n\x03row\x18\x04 \x01(\x0b\x32\x14.atomas.v1.ImportRow2\xb5\n\n\x0eLibraryService\x12y\n\rCreateLibrary\x12\x1f.atomas.v1.CreateLibraryRequest\x1a\x12.atomas.v1.Library\"3\xda\x41\x12library,library_id\x82\xd3\xe4\x93\x02\x18\"\r/v1/libraries:\x07library\x12\x65\n\nGetLibrary\x12\x1c.atomas.v1.GetLibraryRequest\x1a\x12.atomas.v1.Library\"%\xda\x41\x04name\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/{name=libraries/*}\x12i\n\rListLibraries\x12\x1f.atomas.v1.ListLibrariesRequest\x1a .atomas.v1.ListLibrariesResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/libraries\x12\x8b\x01\n\rUpdateLibrary\x12\x1f.atomas.v1.UpdateLibraryRequest\x1a\x12.atomas.v1.Library\"E\xda\x41\x13library,update_mask\x82\xd3\xe4\x93\x02)2\x1e/v1/{library.name=libraries/*}:\x07library\x12o\n\rDeleteLibrary\x12\x1f.atomas.v1.DeleteLibraryRequest\x1a\x16.google.protobuf.Empty\"%\xda\x41\x04name\x82\xd3\xe4\x93\x02\x18*\x16/v1/{name=libraries/*}\x12t\n\x0bGetCompound\x12\x1d.atomas.v1.GetCompoundRequest\x1a\x13.atomas.v1.Compound\"1\xda\x41\x04name\x82\xd3\xe4\x93\x02$\x12\"/v1/{name=libraries/*/compounds/*}\x12\x87\x01\n\rListCompounds\x12\x1f.atomas.v1.ListCompoundsRequest\x1a .atomas.v1.ListCompoundsResponse\"3\xda\x41\x06parent\x82\xd3\xe4\x93\x02$\x12\"/v1/{parent=libraries/*}/compounds\x12}\n\x0e\x44\x65leteCompound\x12 .atomas.v1.DeleteCompoundRequest\x1a\x16.google.protobuf.Empty\"1\xda\x41\x04name\x82\xd3\xe4\x93\x02$*\"/v1/{name=libraries/*/compounds/*}\x12\\\n\x0fImportCompounds\x12!.atomas.v1.ImportCompoundsRequest\x1a\".atomas.v1.ImportCompoundsResponse(\x01\x30\x01\x12\x65\n\x0f\x45xportCompounds\x12!.atomas.v1.ExportCompoundsRequest\x1a\".atomas.v1.ExportCompoundsResponse\"\t\xda\x41\x06parent0\x01\x12\x92\x01\n\x0eListRejections\x12 .atomas.v1.ListRejectionsRequest\x1a!.atomas.v1.ListRejectionsResponse\";\xda\x41\toperation\x82\xd3\xe4\x93\x02)\x12\'/v1/{operation=operations/*}/rejectionsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -53,6 +54,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETCOMPOUNDREQUEST'].fields_by_name['name']._serialized_options = b'\340A\002\372A\025\n\023atomas.dev/Compound'
   _globals['_LISTCOMPOUNDSREQUEST'].fields_by_name['parent']._loaded_options = None
   _globals['_LISTCOMPOUNDSREQUEST'].fields_by_name['parent']._serialized_options = b'\340A\002\372A\024\n\022atomas.dev/Library'
+  _globals['_EXPORTCOMPOUNDSREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_EXPORTCOMPOUNDSREQUEST'].fields_by_name['parent']._serialized_options = b'\340A\002\372A\024\n\022atomas.dev/Library'
   _globals['_DELETECOMPOUNDREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_DELETECOMPOUNDREQUEST'].fields_by_name['name']._serialized_options = b'\340A\002\372A\025\n\023atomas.dev/Compound'
   _globals['_IMPORTCOMPOUNDSREQUEST_START'].fields_by_name['parent']._loaded_options = None
@@ -66,69 +69,77 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTREJECTIONSREQUEST'].fields_by_name['operation']._loaded_options = None
   _globals['_LISTREJECTIONSREQUEST'].fields_by_name['operation']._serialized_options = b'\340A\002'
   _globals['_LIBRARYSERVICE'].methods_by_name['CreateLibrary']._loaded_options = None
-  _globals['_LIBRARYSERVICE'].methods_by_name['CreateLibrary']._serialized_options = b'\332A\022library,library_id'
+  _globals['_LIBRARYSERVICE'].methods_by_name['CreateLibrary']._serialized_options = b'\332A\022library,library_id\202\323\344\223\002\030\"\r/v1/libraries:\007library'
   _globals['_LIBRARYSERVICE'].methods_by_name['GetLibrary']._loaded_options = None
-  _globals['_LIBRARYSERVICE'].methods_by_name['GetLibrary']._serialized_options = b'\332A\004name'
+  _globals['_LIBRARYSERVICE'].methods_by_name['GetLibrary']._serialized_options = b'\332A\004name\202\323\344\223\002\030\022\026/v1/{name=libraries/*}'
+  _globals['_LIBRARYSERVICE'].methods_by_name['ListLibraries']._loaded_options = None
+  _globals['_LIBRARYSERVICE'].methods_by_name['ListLibraries']._serialized_options = b'\202\323\344\223\002\017\022\r/v1/libraries'
   _globals['_LIBRARYSERVICE'].methods_by_name['UpdateLibrary']._loaded_options = None
-  _globals['_LIBRARYSERVICE'].methods_by_name['UpdateLibrary']._serialized_options = b'\332A\023library,update_mask'
+  _globals['_LIBRARYSERVICE'].methods_by_name['UpdateLibrary']._serialized_options = b'\332A\023library,update_mask\202\323\344\223\002)2\036/v1/{library.name=libraries/*}:\007library'
   _globals['_LIBRARYSERVICE'].methods_by_name['DeleteLibrary']._loaded_options = None
-  _globals['_LIBRARYSERVICE'].methods_by_name['DeleteLibrary']._serialized_options = b'\332A\004name'
+  _globals['_LIBRARYSERVICE'].methods_by_name['DeleteLibrary']._serialized_options = b'\332A\004name\202\323\344\223\002\030*\026/v1/{name=libraries/*}'
   _globals['_LIBRARYSERVICE'].methods_by_name['GetCompound']._loaded_options = None
-  _globals['_LIBRARYSERVICE'].methods_by_name['GetCompound']._serialized_options = b'\332A\004name'
+  _globals['_LIBRARYSERVICE'].methods_by_name['GetCompound']._serialized_options = b'\332A\004name\202\323\344\223\002$\022\"/v1/{name=libraries/*/compounds/*}'
   _globals['_LIBRARYSERVICE'].methods_by_name['ListCompounds']._loaded_options = None
-  _globals['_LIBRARYSERVICE'].methods_by_name['ListCompounds']._serialized_options = b'\332A\006parent'
+  _globals['_LIBRARYSERVICE'].methods_by_name['ListCompounds']._serialized_options = b'\332A\006parent\202\323\344\223\002$\022\"/v1/{parent=libraries/*}/compounds'
   _globals['_LIBRARYSERVICE'].methods_by_name['DeleteCompound']._loaded_options = None
-  _globals['_LIBRARYSERVICE'].methods_by_name['DeleteCompound']._serialized_options = b'\332A\004name'
+  _globals['_LIBRARYSERVICE'].methods_by_name['DeleteCompound']._serialized_options = b'\332A\004name\202\323\344\223\002$*\"/v1/{name=libraries/*/compounds/*}'
+  _globals['_LIBRARYSERVICE'].methods_by_name['ExportCompounds']._loaded_options = None
+  _globals['_LIBRARYSERVICE'].methods_by_name['ExportCompounds']._serialized_options = b'\332A\006parent'
   _globals['_LIBRARYSERVICE'].methods_by_name['ListRejections']._loaded_options = None
-  _globals['_LIBRARYSERVICE'].methods_by_name['ListRejections']._serialized_options = b'\332A\toperation'
-  _globals['_CREATELIBRARYREQUEST']._serialized_start=282
-  _globals['_CREATELIBRARYREQUEST']._serialized_end=371
-  _globals['_GETLIBRARYREQUEST']._serialized_start=373
-  _globals['_GETLIBRARYREQUEST']._serialized_end=434
-  _globals['_LISTLIBRARIESREQUEST']._serialized_start=436
-  _globals['_LISTLIBRARIESREQUEST']._serialized_end=497
-  _globals['_LISTLIBRARIESRESPONSE']._serialized_start=499
-  _globals['_LISTLIBRARIESRESPONSE']._serialized_end=586
-  _globals['_UPDATELIBRARYREQUEST']._serialized_start=588
-  _globals['_UPDATELIBRARYREQUEST']._serialized_end=701
-  _globals['_DELETELIBRARYREQUEST']._serialized_start=703
-  _globals['_DELETELIBRARYREQUEST']._serialized_end=782
-  _globals['_GETCOMPOUNDREQUEST']._serialized_start=784
-  _globals['_GETCOMPOUNDREQUEST']._serialized_end=847
-  _globals['_LISTCOMPOUNDSREQUEST']._serialized_start=849
-  _globals['_LISTCOMPOUNDSREQUEST']._serialized_end=954
-  _globals['_LISTCOMPOUNDSRESPONSE']._serialized_start=956
-  _globals['_LISTCOMPOUNDSRESPONSE']._serialized_end=1044
-  _globals['_DELETECOMPOUNDREQUEST']._serialized_start=1046
-  _globals['_DELETECOMPOUNDREQUEST']._serialized_end=1112
-  _globals['_IMPORTROW']._serialized_start=1115
-  _globals['_IMPORTROW']._serialized_end=1358
-  _globals['_IMPORTCOMPOUNDSREQUEST']._serialized_start=1361
-  _globals['_IMPORTCOMPOUNDSREQUEST']._serialized_end=1773
-  _globals['_IMPORTCOMPOUNDSREQUEST_START']._serialized_start=1561
-  _globals['_IMPORTCOMPOUNDSREQUEST_START']._serialized_end=1676
-  _globals['_IMPORTCOMPOUNDSREQUEST_ROWS']._serialized_start=1678
-  _globals['_IMPORTCOMPOUNDSREQUEST_ROWS']._serialized_end=1736
-  _globals['_IMPORTCOMPOUNDSREQUEST_FINISH']._serialized_start=1738
-  _globals['_IMPORTCOMPOUNDSREQUEST_FINISH']._serialized_end=1765
-  _globals['_IMPORTCOMPOUNDSRESPONSE']._serialized_start=1775
-  _globals['_IMPORTCOMPOUNDSRESPONSE']._serialized_end=1864
-  _globals['_IMPORTMETADATA']._serialized_start=1867
-  _globals['_IMPORTMETADATA']._serialized_end=2279
-  _globals['_IMPORTMETADATA_STATE']._serialized_start=2176
-  _globals['_IMPORTMETADATA_STATE']._serialized_end=2279
-  _globals['_IMPORTCOUNTS']._serialized_start=2282
-  _globals['_IMPORTCOUNTS']._serialized_end=2559
-  _globals['_IMPORTCOUNTS_REJECTEDBYREASONENTRY']._serialized_start=2504
-  _globals['_IMPORTCOUNTS_REJECTEDBYREASONENTRY']._serialized_end=2559
-  _globals['_IMPORTRESULT']._serialized_start=2561
-  _globals['_IMPORTRESULT']._serialized_end=2616
-  _globals['_LISTREJECTIONSREQUEST']._serialized_start=2618
-  _globals['_LISTREJECTIONSREQUEST']._serialized_end=2704
-  _globals['_LISTREJECTIONSRESPONSE']._serialized_start=2706
-  _globals['_LISTREJECTIONSRESPONSE']._serialized_end=2797
-  _globals['_REJECTION']._serialized_start=2799
-  _globals['_REJECTION']._serialized_end=2896
-  _globals['_LIBRARYSERVICE']._serialized_start=2899
-  _globals['_LIBRARYSERVICE']._serialized_end=3793
+  _globals['_LIBRARYSERVICE'].methods_by_name['ListRejections']._serialized_options = b'\332A\toperation\202\323\344\223\002)\022\'/v1/{operation=operations/*}/rejections'
+  _globals['_CREATELIBRARYREQUEST']._serialized_start=312
+  _globals['_CREATELIBRARYREQUEST']._serialized_end=401
+  _globals['_GETLIBRARYREQUEST']._serialized_start=403
+  _globals['_GETLIBRARYREQUEST']._serialized_end=464
+  _globals['_LISTLIBRARIESREQUEST']._serialized_start=466
+  _globals['_LISTLIBRARIESREQUEST']._serialized_end=527
+  _globals['_LISTLIBRARIESRESPONSE']._serialized_start=529
+  _globals['_LISTLIBRARIESRESPONSE']._serialized_end=616
+  _globals['_UPDATELIBRARYREQUEST']._serialized_start=618
+  _globals['_UPDATELIBRARYREQUEST']._serialized_end=731
+  _globals['_DELETELIBRARYREQUEST']._serialized_start=733
+  _globals['_DELETELIBRARYREQUEST']._serialized_end=812
+  _globals['_GETCOMPOUNDREQUEST']._serialized_start=814
+  _globals['_GETCOMPOUNDREQUEST']._serialized_end=877
+  _globals['_LISTCOMPOUNDSREQUEST']._serialized_start=879
+  _globals['_LISTCOMPOUNDSREQUEST']._serialized_end=984
+  _globals['_LISTCOMPOUNDSRESPONSE']._serialized_start=986
+  _globals['_LISTCOMPOUNDSRESPONSE']._serialized_end=1074
+  _globals['_EXPORTCOMPOUNDSREQUEST']._serialized_start=1077
+  _globals['_EXPORTCOMPOUNDSREQUEST']._serialized_end=1230
+  _globals['_EXPORTCOMPOUNDSRESPONSE']._serialized_start=1233
+  _globals['_EXPORTCOMPOUNDSRESPONSE']._serialized_end=1368
+  _globals['_DELETECOMPOUNDREQUEST']._serialized_start=1370
+  _globals['_DELETECOMPOUNDREQUEST']._serialized_end=1436
+  _globals['_IMPORTROW']._serialized_start=1439
+  _globals['_IMPORTROW']._serialized_end=1682
+  _globals['_IMPORTCOMPOUNDSREQUEST']._serialized_start=1685
+  _globals['_IMPORTCOMPOUNDSREQUEST']._serialized_end=2097
+  _globals['_IMPORTCOMPOUNDSREQUEST_START']._serialized_start=1885
+  _globals['_IMPORTCOMPOUNDSREQUEST_START']._serialized_end=2000
+  _globals['_IMPORTCOMPOUNDSREQUEST_ROWS']._serialized_start=2002
+  _globals['_IMPORTCOMPOUNDSREQUEST_ROWS']._serialized_end=2060
+  _globals['_IMPORTCOMPOUNDSREQUEST_FINISH']._serialized_start=2062
+  _globals['_IMPORTCOMPOUNDSREQUEST_FINISH']._serialized_end=2089
+  _globals['_IMPORTCOMPOUNDSRESPONSE']._serialized_start=2099
+  _globals['_IMPORTCOMPOUNDSRESPONSE']._serialized_end=2188
+  _globals['_IMPORTMETADATA']._serialized_start=2191
+  _globals['_IMPORTMETADATA']._serialized_end=2603
+  _globals['_IMPORTMETADATA_STATE']._serialized_start=2500
+  _globals['_IMPORTMETADATA_STATE']._serialized_end=2603
+  _globals['_IMPORTCOUNTS']._serialized_start=2606
+  _globals['_IMPORTCOUNTS']._serialized_end=2883
+  _globals['_IMPORTCOUNTS_REJECTEDBYREASONENTRY']._serialized_start=2828
+  _globals['_IMPORTCOUNTS_REJECTEDBYREASONENTRY']._serialized_end=2883
+  _globals['_IMPORTRESULT']._serialized_start=2885
+  _globals['_IMPORTRESULT']._serialized_end=2940
+  _globals['_LISTREJECTIONSREQUEST']._serialized_start=2942
+  _globals['_LISTREJECTIONSREQUEST']._serialized_end=3028
+  _globals['_LISTREJECTIONSRESPONSE']._serialized_start=3030
+  _globals['_LISTREJECTIONSRESPONSE']._serialized_end=3121
+  _globals['_REJECTION']._serialized_start=3123
+  _globals['_REJECTION']._serialized_end=3220
+  _globals['_LIBRARYSERVICE']._serialized_start=3223
+  _globals['_LIBRARYSERVICE']._serialized_end=4556
 # @@protoc_insertion_point(module_scope)

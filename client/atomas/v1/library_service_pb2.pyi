@@ -194,6 +194,63 @@ class ListCompoundsResponse(google.protobuf.message.Message):
 global___ListCompoundsResponse = ListCompoundsResponse
 
 @typing.final
+class ExportCompoundsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: builtins.int
+    FILTER_FIELD_NUMBER: builtins.int
+    READ_MASK_FIELD_NUMBER: builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: builtins.int
+    parent: builtins.str
+    filter: builtins.str
+    """As in searches; every compound when empty."""
+    resume_token: builtins.str
+    """Continues an export that broke: the last one received."""
+    @property
+    def read_mask(self) -> google.protobuf.field_mask_pb2.FieldMask:
+        """Fields of the compounds to return; all but `molblock` when left out."""
+
+    def __init__(
+        self,
+        *,
+        parent: builtins.str = ...,
+        filter: builtins.str = ...,
+        read_mask: google.protobuf.field_mask_pb2.FieldMask | None = ...,
+        resume_token: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["read_mask", b"read_mask"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["filter", b"filter", "parent", b"parent", "read_mask", b"read_mask", "resume_token", b"resume_token"]) -> None: ...
+
+global___ExportCompoundsRequest = ExportCompoundsRequest
+
+@typing.final
+class ExportCompoundsResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    COMPOUNDS_FIELD_NUMBER: builtins.int
+    COMPOUND_COUNT_FIELD_NUMBER: builtins.int
+    EXAMINED_COUNT_FIELD_NUMBER: builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: builtins.int
+    compound_count: builtins.int
+    """Compounds of the library at the export's start: the most that can come."""
+    examined_count: builtins.int
+    """Compounds looked at so far, sent or not."""
+    resume_token: builtins.str
+    @property
+    def compounds(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[atomas.v1.library_pb2.Compound]: ...
+    def __init__(
+        self,
+        *,
+        compounds: collections.abc.Iterable[atomas.v1.library_pb2.Compound] | None = ...,
+        compound_count: builtins.int = ...,
+        examined_count: builtins.int = ...,
+        resume_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["compound_count", b"compound_count", "compounds", b"compounds", "examined_count", b"examined_count", "resume_token", b"resume_token"]) -> None: ...
+
+global___ExportCompoundsResponse = ExportCompoundsResponse
+
+@typing.final
 class DeleteCompoundRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

@@ -81,6 +81,11 @@ class LibraryServiceStub(object):
                 request_serializer=atomas_dot_v1_dot_library__service__pb2.ImportCompoundsRequest.SerializeToString,
                 response_deserializer=atomas_dot_v1_dot_library__service__pb2.ImportCompoundsResponse.FromString,
                 _registered_method=True)
+        self.ExportCompounds = channel.unary_stream(
+                '/atomas.v1.LibraryService/ExportCompounds',
+                request_serializer=atomas_dot_v1_dot_library__service__pb2.ExportCompoundsRequest.SerializeToString,
+                response_deserializer=atomas_dot_v1_dot_library__service__pb2.ExportCompoundsResponse.FromString,
+                _registered_method=True)
         self.ListRejections = channel.unary_unary(
                 '/atomas.v1.LibraryService/ListRejections',
                 request_serializer=atomas_dot_v1_dot_library__service__pb2.ListRejectionsRequest.SerializeToString,
@@ -153,6 +158,13 @@ class LibraryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportCompounds(self, request, context):
+        """Streams the compounds of a library, or those that meet a filter, in a stable order; the last `resume_token` continues a broken stream.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListRejections(self, request, context):
         """Lists the rows that an import rejected, in source order.
         """
@@ -207,6 +219,11 @@ def add_LibraryServiceServicer_to_server(servicer, server):
                     servicer.ImportCompounds,
                     request_deserializer=atomas_dot_v1_dot_library__service__pb2.ImportCompoundsRequest.FromString,
                     response_serializer=atomas_dot_v1_dot_library__service__pb2.ImportCompoundsResponse.SerializeToString,
+            ),
+            'ExportCompounds': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportCompounds,
+                    request_deserializer=atomas_dot_v1_dot_library__service__pb2.ExportCompoundsRequest.FromString,
+                    response_serializer=atomas_dot_v1_dot_library__service__pb2.ExportCompoundsResponse.SerializeToString,
             ),
             'ListRejections': grpc.unary_unary_rpc_method_handler(
                     servicer.ListRejections,
@@ -457,6 +474,33 @@ class LibraryService(object):
             '/atomas.v1.LibraryService/ImportCompounds',
             atomas_dot_v1_dot_library__service__pb2.ImportCompoundsRequest.SerializeToString,
             atomas_dot_v1_dot_library__service__pb2.ImportCompoundsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportCompounds(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/atomas.v1.LibraryService/ExportCompounds',
+            atomas_dot_v1_dot_library__service__pb2.ExportCompoundsRequest.SerializeToString,
+            atomas_dot_v1_dot_library__service__pb2.ExportCompoundsResponse.FromString,
             options,
             channel_credentials,
             insecure,

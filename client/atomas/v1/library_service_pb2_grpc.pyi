@@ -75,6 +75,12 @@ class LibraryServiceStub:
     in order; the one to `start` says how many rows are held already, so wait for it before sending rows.
     """
 
+    ExportCompounds: grpc.UnaryStreamMultiCallable[
+        atomas.v1.library_service_pb2.ExportCompoundsRequest,
+        atomas.v1.library_service_pb2.ExportCompoundsResponse,
+    ]
+    """Streams the compounds of a library, or those that meet a filter, in a stable order; the last `resume_token` continues a broken stream."""
+
     ListRejections: grpc.UnaryUnaryMultiCallable[
         atomas.v1.library_service_pb2.ListRejectionsRequest,
         atomas.v1.library_service_pb2.ListRejectionsResponse,
@@ -135,6 +141,12 @@ class LibraryServiceAsyncStub:
     dies meanwhile. A stream that broke is resumed by `start` with the same `request_id`. Every request has its answer,
     in order; the one to `start` says how many rows are held already, so wait for it before sending rows.
     """
+
+    ExportCompounds: grpc.aio.UnaryStreamMultiCallable[
+        atomas.v1.library_service_pb2.ExportCompoundsRequest,
+        atomas.v1.library_service_pb2.ExportCompoundsResponse,
+    ]
+    """Streams the compounds of a library, or those that meet a filter, in a stable order; the last `resume_token` continues a broken stream."""
 
     ListRejections: grpc.aio.UnaryUnaryMultiCallable[
         atomas.v1.library_service_pb2.ListRejectionsRequest,
@@ -214,6 +226,14 @@ class LibraryServiceServicer(metaclass=abc.ABCMeta):
         dies meanwhile. A stream that broke is resumed by `start` with the same `request_id`. Every request has its answer,
         in order; the one to `start` says how many rows are held already, so wait for it before sending rows.
         """
+
+    @abc.abstractmethod
+    def ExportCompounds(
+        self,
+        request: atomas.v1.library_service_pb2.ExportCompoundsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[atomas.v1.library_service_pb2.ExportCompoundsResponse], collections.abc.AsyncIterator[atomas.v1.library_service_pb2.ExportCompoundsResponse]]:
+        """Streams the compounds of a library, or those that meet a filter, in a stable order; the last `resume_token` continues a broken stream."""
 
     @abc.abstractmethod
     def ListRejections(

@@ -22,12 +22,17 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import client_pb2 as google_dot_api_dot_client__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
+from google.longrunning import operations_pb2 as google_dot_longrunning_dot_operations__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x61tomas/v1/model_service.proto\x12\tatomas.v1\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\"\xe6\x01\n\x05Model\x12\x11\n\x04name\x18\x01 \x01(\tB\x03\xe0\x41\x08\x12%\n\x05state\x18\x02 \x01(\x0e\x32\x16.atomas.v1.Model.State\x12\x11\n\tdimension\x18\x03 \x01(\x05\x12\x19\n\x11molecule_standard\x18\x04 \x01(\t\x12\x12\n\nmax_tokens\x18\x05 \x01(\x05\"+\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07SERVING\x10\x01:4\xea\x41\x31\n\x10\x61tomas.dev/Model\x12\x0emodels/{model}*\x06models2\x05model\"9\n\x0fGetModelRequest\x12&\n\x04name\x18\x01 \x01(\tB\x18\xe0\x41\x02\xfa\x41\x12\n\x10\x61tomas.dev/Model\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"O\n\x12ListModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.atomas.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\x9c\x01\n\x0cModelService\x12\x41\n\x08GetModel\x12\x1a.atomas.v1.GetModelRequest\x1a\x10.atomas.v1.Model\"\x07\xda\x41\x04name\x12I\n\nListModels\x12\x1c.atomas.v1.ListModelsRequest\x1a\x1d.atomas.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x61tomas/v1/model_service.proto\x12\tatomas.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a#google/longrunning/operations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa3\x02\n\x05Model\x12\x11\n\x04name\x18\x01 \x01(\tB\x03\xe0\x41\x08\x12%\n\x05state\x18\x02 \x01(\x0e\x32\x16.atomas.v1.Model.State\x12\x11\n\tdimension\x18\x03 \x01(\x05\x12\x19\n\x11molecule_standard\x18\x04 \x01(\t\x12\x12\n\nmax_tokens\x18\x05 \x01(\x05\x12\x16\n\x0e\x63ompound_count\x18\x06 \x01(\x03\"P\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07SERVING\x10\x01\x12\x0b\n\x07\x46ILLING\x10\x02\x12\t\n\x05READY\x10\x03\x12\x0b\n\x07RETIRED\x10\x04:4\xea\x41\x31\n\x10\x61tomas.dev/Model\x12\x0emodels/{model}*\x06models2\x05model\"9\n\x0fGetModelRequest\x12&\n\x04name\x18\x01 \x01(\tB\x18\xe0\x41\x02\xfa\x41\x12\n\x10\x61tomas.dev/Model\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"O\n\x12ListModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.atomas.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\",\n\x17ReindexCompoundsRequest\x12\x11\n\x04path\x18\x01 \x01(\tB\x03\xe0\x41\x02\"\xf3\x01\n\x0fReindexMetadata\x12$\n\x05model\x18\x01 \x01(\tB\x15\xfa\x41\x12\n\x10\x61tomas.dev/Model\x12\x15\n\rindexed_count\x18\x02 \x01(\x03\x12\x16\n\x0e\x63ompound_count\x18\x03 \x01(\x03\x12,\n\ttime_left\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"`\n\x14\x43ompareModelsRequest\x12&\n\x04name\x18\x01 \x01(\tB\x18\xe0\x41\x02\xfa\x41\x12\n\x10\x61tomas.dev/Model\x12\r\n\x05texts\x18\x02 \x03(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\"\xf2\x01\n\x15\x43ompareModelsResponse\x12@\n\x0b\x63omparisons\x18\x01 \x03(\x0b\x32+.atomas.v1.CompareModelsResponse.Comparison\x12\x14\n\x0cmean_overlap\x18\x02 \x01(\x01\x1a\x80\x01\n\nComparison\x12\x0c\n\x04text\x18\x01 \x01(\t\x12(\n\x06\x66ormer\x18\x02 \x03(\tB\x18\xfa\x41\x15\n\x13\x61tomas.dev/Compound\x12)\n\x07present\x18\x03 \x03(\tB\x18\xfa\x41\x15\n\x13\x61tomas.dev/Compound\x12\x0f\n\x07overlap\x18\x04 \x01(\x01\">\n\x14\x41\x63tivateModelRequest\x12&\n\x04name\x18\x01 \x01(\tB\x18\xe0\x41\x02\xfa\x41\x12\n\x10\x61tomas.dev/Model\"<\n\x12\x44\x65leteModelRequest\x12&\n\x04name\x18\x01 \x01(\tB\x18\xe0\x41\x02\xfa\x41\x12\n\x10\x61tomas.dev/Model2\xb7\x05\n\x0cModelService\x12\\\n\x08GetModel\x12\x1a.atomas.v1.GetModelRequest\x1a\x10.atomas.v1.Model\"\"\xda\x41\x04name\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/{name=models/*}\x12]\n\nListModels\x12\x1c.atomas.v1.ListModelsRequest\x1a\x1d.atomas.v1.ListModelsResponse\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/models\x12\x8f\x01\n\x10ReindexCompounds\x12\".atomas.v1.ReindexCompoundsRequest\x1a\x1d.google.longrunning.Operation\"8\xca\x41\x18\n\x05Model\x12\x0fReindexMetadata\x82\xd3\xe4\x93\x02\x17\"\x12/v1/models:reindex:\x01*\x12z\n\rCompareModels\x12\x1f.atomas.v1.CompareModelsRequest\x1a .atomas.v1.CompareModelsResponse\"&\x82\xd3\xe4\x93\x02 \"\x1b/v1/{name=models/*}:compare:\x01*\x12r\n\rActivateModel\x12\x1f.atomas.v1.ActivateModelRequest\x1a\x10.atomas.v1.Model\".\xda\x41\x04name\x82\xd3\xe4\x93\x02!\"\x1c/v1/{name=models/*}:activate:\x01*\x12h\n\x0b\x44\x65leteModel\x12\x1d.atomas.v1.DeleteModelRequest\x1a\x16.google.protobuf.Empty\"\"\xda\x41\x04name\x82\xd3\xe4\x93\x02\x15*\x13/v1/{name=models/*}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,18 +45,56 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODEL']._serialized_options = b'\352A1\n\020atomas.dev/Model\022\016models/{model}*\006models2\005model'
   _globals['_GETMODELREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_GETMODELREQUEST'].fields_by_name['name']._serialized_options = b'\340A\002\372A\022\n\020atomas.dev/Model'
+  _globals['_REINDEXCOMPOUNDSREQUEST'].fields_by_name['path']._loaded_options = None
+  _globals['_REINDEXCOMPOUNDSREQUEST'].fields_by_name['path']._serialized_options = b'\340A\002'
+  _globals['_REINDEXMETADATA'].fields_by_name['model']._loaded_options = None
+  _globals['_REINDEXMETADATA'].fields_by_name['model']._serialized_options = b'\372A\022\n\020atomas.dev/Model'
+  _globals['_COMPAREMODELSREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_COMPAREMODELSREQUEST'].fields_by_name['name']._serialized_options = b'\340A\002\372A\022\n\020atomas.dev/Model'
+  _globals['_COMPAREMODELSRESPONSE_COMPARISON'].fields_by_name['former']._loaded_options = None
+  _globals['_COMPAREMODELSRESPONSE_COMPARISON'].fields_by_name['former']._serialized_options = b'\372A\025\n\023atomas.dev/Compound'
+  _globals['_COMPAREMODELSRESPONSE_COMPARISON'].fields_by_name['present']._loaded_options = None
+  _globals['_COMPAREMODELSRESPONSE_COMPARISON'].fields_by_name['present']._serialized_options = b'\372A\025\n\023atomas.dev/Compound'
+  _globals['_ACTIVATEMODELREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_ACTIVATEMODELREQUEST'].fields_by_name['name']._serialized_options = b'\340A\002\372A\022\n\020atomas.dev/Model'
+  _globals['_DELETEMODELREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_DELETEMODELREQUEST'].fields_by_name['name']._serialized_options = b'\340A\002\372A\022\n\020atomas.dev/Model'
   _globals['_MODELSERVICE'].methods_by_name['GetModel']._loaded_options = None
-  _globals['_MODELSERVICE'].methods_by_name['GetModel']._serialized_options = b'\332A\004name'
-  _globals['_MODEL']._serialized_start=130
-  _globals['_MODEL']._serialized_end=360
-  _globals['_MODEL_STATE']._serialized_start=263
-  _globals['_MODEL_STATE']._serialized_end=306
-  _globals['_GETMODELREQUEST']._serialized_start=362
-  _globals['_GETMODELREQUEST']._serialized_end=419
-  _globals['_LISTMODELSREQUEST']._serialized_start=421
-  _globals['_LISTMODELSREQUEST']._serialized_end=479
-  _globals['_LISTMODELSRESPONSE']._serialized_start=481
-  _globals['_LISTMODELSRESPONSE']._serialized_end=560
-  _globals['_MODELSERVICE']._serialized_start=563
-  _globals['_MODELSERVICE']._serialized_end=719
+  _globals['_MODELSERVICE'].methods_by_name['GetModel']._serialized_options = b'\332A\004name\202\323\344\223\002\025\022\023/v1/{name=models/*}'
+  _globals['_MODELSERVICE'].methods_by_name['ListModels']._loaded_options = None
+  _globals['_MODELSERVICE'].methods_by_name['ListModels']._serialized_options = b'\202\323\344\223\002\014\022\n/v1/models'
+  _globals['_MODELSERVICE'].methods_by_name['ReindexCompounds']._loaded_options = None
+  _globals['_MODELSERVICE'].methods_by_name['ReindexCompounds']._serialized_options = b'\312A\030\n\005Model\022\017ReindexMetadata\202\323\344\223\002\027\"\022/v1/models:reindex:\001*'
+  _globals['_MODELSERVICE'].methods_by_name['CompareModels']._loaded_options = None
+  _globals['_MODELSERVICE'].methods_by_name['CompareModels']._serialized_options = b'\202\323\344\223\002 \"\033/v1/{name=models/*}:compare:\001*'
+  _globals['_MODELSERVICE'].methods_by_name['ActivateModel']._loaded_options = None
+  _globals['_MODELSERVICE'].methods_by_name['ActivateModel']._serialized_options = b'\332A\004name\202\323\344\223\002!\"\034/v1/{name=models/*}:activate:\001*'
+  _globals['_MODELSERVICE'].methods_by_name['DeleteModel']._loaded_options = None
+  _globals['_MODELSERVICE'].methods_by_name['DeleteModel']._serialized_options = b'\332A\004name\202\323\344\223\002\025*\023/v1/{name=models/*}'
+  _globals['_MODEL']._serialized_start=291
+  _globals['_MODEL']._serialized_end=582
+  _globals['_MODEL_STATE']._serialized_start=448
+  _globals['_MODEL_STATE']._serialized_end=528
+  _globals['_GETMODELREQUEST']._serialized_start=584
+  _globals['_GETMODELREQUEST']._serialized_end=641
+  _globals['_LISTMODELSREQUEST']._serialized_start=643
+  _globals['_LISTMODELSREQUEST']._serialized_end=701
+  _globals['_LISTMODELSRESPONSE']._serialized_start=703
+  _globals['_LISTMODELSRESPONSE']._serialized_end=782
+  _globals['_REINDEXCOMPOUNDSREQUEST']._serialized_start=784
+  _globals['_REINDEXCOMPOUNDSREQUEST']._serialized_end=828
+  _globals['_REINDEXMETADATA']._serialized_start=831
+  _globals['_REINDEXMETADATA']._serialized_end=1074
+  _globals['_COMPAREMODELSREQUEST']._serialized_start=1076
+  _globals['_COMPAREMODELSREQUEST']._serialized_end=1172
+  _globals['_COMPAREMODELSRESPONSE']._serialized_start=1175
+  _globals['_COMPAREMODELSRESPONSE']._serialized_end=1417
+  _globals['_COMPAREMODELSRESPONSE_COMPARISON']._serialized_start=1289
+  _globals['_COMPAREMODELSRESPONSE_COMPARISON']._serialized_end=1417
+  _globals['_ACTIVATEMODELREQUEST']._serialized_start=1419
+  _globals['_ACTIVATEMODELREQUEST']._serialized_end=1481
+  _globals['_DELETEMODELREQUEST']._serialized_start=1483
+  _globals['_DELETEMODELREQUEST']._serialized_end=1543
+  _globals['_MODELSERVICE']._serialized_start=1546
+  _globals['_MODELSERVICE']._serialized_end=2241
 # @@protoc_insertion_point(module_scope)

@@ -6,9 +6,11 @@ The models behind the vectors."""
 import builtins
 import collections.abc
 import google.protobuf.descriptor
+import google.protobuf.duration_pb2
 import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
+import google.protobuf.timestamp_pb2
 import sys
 import typing
 
@@ -34,6 +36,12 @@ class Model(google.protobuf.message.Message):
         STATE_UNSPECIFIED: Model._State.ValueType  # 0
         SERVING: Model._State.ValueType  # 1
         """Answers searches."""
+        FILLING: Model._State.ValueType  # 2
+        """Its index is being filled."""
+        READY: Model._State.ValueType  # 3
+        """Its index is complete and receives new compounds; it can be activated."""
+        RETIRED: Model._State.ValueType  # 4
+        """It served before; it still receives new compounds and can be activated again."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """How the service uses a model."""
@@ -41,12 +49,19 @@ class Model(google.protobuf.message.Message):
     STATE_UNSPECIFIED: Model.State.ValueType  # 0
     SERVING: Model.State.ValueType  # 1
     """Answers searches."""
+    FILLING: Model.State.ValueType  # 2
+    """Its index is being filled."""
+    READY: Model.State.ValueType  # 3
+    """Its index is complete and receives new compounds; it can be activated."""
+    RETIRED: Model.State.ValueType  # 4
+    """It served before; it still receives new compounds and can be activated again."""
 
     NAME_FIELD_NUMBER: builtins.int
     STATE_FIELD_NUMBER: builtins.int
     DIMENSION_FIELD_NUMBER: builtins.int
     MOLECULE_STANDARD_FIELD_NUMBER: builtins.int
     MAX_TOKENS_FIELD_NUMBER: builtins.int
+    COMPOUND_COUNT_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Resource name, `models/{version}`; the version is the content hash."""
     state: global___Model.State.ValueType
@@ -56,6 +71,8 @@ class Model(google.protobuf.message.Message):
     """Version of the molecule standard that structures pass before they are encoded."""
     max_tokens: builtins.int
     """Longest input in tokens."""
+    compound_count: builtins.int
+    """Compounds with vectors of this model."""
     def __init__(
         self,
         *,
@@ -64,8 +81,9 @@ class Model(google.protobuf.message.Message):
         dimension: builtins.int = ...,
         molecule_standard: builtins.str = ...,
         max_tokens: builtins.int = ...,
+        compound_count: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["dimension", b"dimension", "max_tokens", b"max_tokens", "molecule_standard", b"molecule_standard", "name", b"name", "state", b"state"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["compound_count", b"compound_count", "dimension", b"dimension", "max_tokens", b"max_tokens", "molecule_standard", b"molecule_standard", "name", b"name", "state", b"state"]) -> None: ...
 
 global___Model = Model
 
@@ -121,3 +139,160 @@ class ListModelsResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["models", b"models", "next_page_token", b"next_page_token"]) -> None: ...
 
 global___ListModelsResponse = ListModelsResponse
+
+@typing.final
+class ReindexCompoundsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: builtins.int
+    path: builtins.str
+    """Folder of the model's checkpoint, as the server and its workers see it."""
+    def __init__(
+        self,
+        *,
+        path: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["path", b"path"]) -> None: ...
+
+global___ReindexCompoundsRequest = ReindexCompoundsRequest
+
+@typing.final
+class ReindexMetadata(google.protobuf.message.Message):
+    """Metadata of the operation that ReindexCompounds starts."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: builtins.int
+    INDEXED_COUNT_FIELD_NUMBER: builtins.int
+    COMPOUND_COUNT_FIELD_NUMBER: builtins.int
+    TIME_LEFT_FIELD_NUMBER: builtins.int
+    CREATE_TIME_FIELD_NUMBER: builtins.int
+    END_TIME_FIELD_NUMBER: builtins.int
+    model: builtins.str
+    """The model that is being filled in."""
+    indexed_count: builtins.int
+    compound_count: builtins.int
+    @property
+    def time_left(self) -> google.protobuf.duration_pb2.Duration:
+        """Expected time to the end at the present pace."""
+
+    @property
+    def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
+    @property
+    def end_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        model: builtins.str = ...,
+        indexed_count: builtins.int = ...,
+        compound_count: builtins.int = ...,
+        time_left: google.protobuf.duration_pb2.Duration | None = ...,
+        create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["create_time", b"create_time", "end_time", b"end_time", "time_left", b"time_left"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["compound_count", b"compound_count", "create_time", b"create_time", "end_time", b"end_time", "indexed_count", b"indexed_count", "model", b"model", "time_left", b"time_left"]) -> None: ...
+
+global___ReindexMetadata = ReindexMetadata
+
+@typing.final
+class CompareModelsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    TEXTS_FIELD_NUMBER: builtins.int
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """The model to compare with the serving one."""
+    page_size: builtins.int
+    """Hits of a query to compare, 1 to 100; 10 when left out."""
+    @property
+    def texts(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Sample queries in words; names of stored compounds when empty."""
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        texts: collections.abc.Iterable[builtins.str] | None = ...,
+        page_size: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "page_size", b"page_size", "texts", b"texts"]) -> None: ...
+
+global___CompareModelsRequest = CompareModelsRequest
+
+@typing.final
+class CompareModelsResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class Comparison(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        TEXT_FIELD_NUMBER: builtins.int
+        FORMER_FIELD_NUMBER: builtins.int
+        PRESENT_FIELD_NUMBER: builtins.int
+        OVERLAP_FIELD_NUMBER: builtins.int
+        text: builtins.str
+        overlap: builtins.float
+        """Share of hits that both answers hold."""
+        @property
+        def former(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+            """Compounds, best first."""
+
+        @property
+        def present(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+        def __init__(
+            self,
+            *,
+            text: builtins.str = ...,
+            former: collections.abc.Iterable[builtins.str] | None = ...,
+            present: collections.abc.Iterable[builtins.str] | None = ...,
+            overlap: builtins.float = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["former", b"former", "overlap", b"overlap", "present", b"present", "text", b"text"]) -> None: ...
+
+    COMPARISONS_FIELD_NUMBER: builtins.int
+    MEAN_OVERLAP_FIELD_NUMBER: builtins.int
+    mean_overlap: builtins.float
+    @property
+    def comparisons(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___CompareModelsResponse.Comparison]: ...
+    def __init__(
+        self,
+        *,
+        comparisons: collections.abc.Iterable[global___CompareModelsResponse.Comparison] | None = ...,
+        mean_overlap: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["comparisons", b"comparisons", "mean_overlap", b"mean_overlap"]) -> None: ...
+
+global___CompareModelsResponse = CompareModelsResponse
+
+@typing.final
+class ActivateModelRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name"]) -> None: ...
+
+global___ActivateModelRequest = ActivateModelRequest
+
+@typing.final
+class DeleteModelRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name"]) -> None: ...
+
+global___DeleteModelRequest = DeleteModelRequest

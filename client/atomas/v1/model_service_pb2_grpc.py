@@ -4,6 +4,8 @@ import grpc
 import warnings
 
 from atomas.v1 import model_service_pb2 as atomas_dot_v1_dot_model__service__pb2
+from google.longrunning import operations_pb2 as google_dot_longrunning_dot_operations__pb2
+from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 
 GRPC_GENERATED_VERSION = '1.71.2'
 GRPC_VERSION = grpc.__version__
@@ -44,6 +46,26 @@ class ModelServiceStub(object):
                 request_serializer=atomas_dot_v1_dot_model__service__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=atomas_dot_v1_dot_model__service__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.ReindexCompounds = channel.unary_unary(
+                '/atomas.v1.ModelService/ReindexCompounds',
+                request_serializer=atomas_dot_v1_dot_model__service__pb2.ReindexCompoundsRequest.SerializeToString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
+        self.CompareModels = channel.unary_unary(
+                '/atomas.v1.ModelService/CompareModels',
+                request_serializer=atomas_dot_v1_dot_model__service__pb2.CompareModelsRequest.SerializeToString,
+                response_deserializer=atomas_dot_v1_dot_model__service__pb2.CompareModelsResponse.FromString,
+                _registered_method=True)
+        self.ActivateModel = channel.unary_unary(
+                '/atomas.v1.ModelService/ActivateModel',
+                request_serializer=atomas_dot_v1_dot_model__service__pb2.ActivateModelRequest.SerializeToString,
+                response_deserializer=atomas_dot_v1_dot_model__service__pb2.Model.FromString,
+                _registered_method=True)
+        self.DeleteModel = channel.unary_unary(
+                '/atomas.v1.ModelService/DeleteModel',
+                request_serializer=atomas_dot_v1_dot_model__service__pb2.DeleteModelRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer(object):
@@ -61,6 +83,34 @@ class ModelServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReindexCompounds(self, request, context):
+        """Fills a second index with the vectors of another model while the present one goes on answering. Metadata: ReindexMetadata; response: Model.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompareModels(self, request, context):
+        """Compares the answers of a filled model with those of the serving one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ActivateModel(self, request, context):
+        """Lets a READY or RETIRED model answer from now on; the former one is kept, RETIRED, so that activating it again rolls back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteModel(self, request, context):
+        """Removes the index of a model that does not serve.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ModelServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -73,6 +123,26 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.ListModels,
                     request_deserializer=atomas_dot_v1_dot_model__service__pb2.ListModelsRequest.FromString,
                     response_serializer=atomas_dot_v1_dot_model__service__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'ReindexCompounds': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReindexCompounds,
+                    request_deserializer=atomas_dot_v1_dot_model__service__pb2.ReindexCompoundsRequest.FromString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
+            ),
+            'CompareModels': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompareModels,
+                    request_deserializer=atomas_dot_v1_dot_model__service__pb2.CompareModelsRequest.FromString,
+                    response_serializer=atomas_dot_v1_dot_model__service__pb2.CompareModelsResponse.SerializeToString,
+            ),
+            'ActivateModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.ActivateModel,
+                    request_deserializer=atomas_dot_v1_dot_model__service__pb2.ActivateModelRequest.FromString,
+                    response_serializer=atomas_dot_v1_dot_model__service__pb2.Model.SerializeToString,
+            ),
+            'DeleteModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteModel,
+                    request_deserializer=atomas_dot_v1_dot_model__service__pb2.DeleteModelRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -129,6 +199,114 @@ class ModelService(object):
             '/atomas.v1.ModelService/ListModels',
             atomas_dot_v1_dot_model__service__pb2.ListModelsRequest.SerializeToString,
             atomas_dot_v1_dot_model__service__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReindexCompounds(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/atomas.v1.ModelService/ReindexCompounds',
+            atomas_dot_v1_dot_model__service__pb2.ReindexCompoundsRequest.SerializeToString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompareModels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/atomas.v1.ModelService/CompareModels',
+            atomas_dot_v1_dot_model__service__pb2.CompareModelsRequest.SerializeToString,
+            atomas_dot_v1_dot_model__service__pb2.CompareModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ActivateModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/atomas.v1.ModelService/ActivateModel',
+            atomas_dot_v1_dot_model__service__pb2.ActivateModelRequest.SerializeToString,
+            atomas_dot_v1_dot_model__service__pb2.Model.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/atomas.v1.ModelService/DeleteModel',
+            atomas_dot_v1_dot_model__service__pb2.DeleteModelRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,6 +6,8 @@ The models behind the vectors."""
 import abc
 import atomas.v1.model_service_pb2
 import collections.abc
+import google.longrunning.operations_pb2
+import google.protobuf.empty_pb2
 import grpc
 import grpc.aio
 import typing
@@ -29,6 +31,30 @@ class ModelServiceStub:
         atomas.v1.model_service_pb2.ListModelsResponse,
     ]
 
+    ReindexCompounds: grpc.UnaryUnaryMultiCallable[
+        atomas.v1.model_service_pb2.ReindexCompoundsRequest,
+        google.longrunning.operations_pb2.Operation,
+    ]
+    """Fills a second index with the vectors of another model while the present one goes on answering. Metadata: ReindexMetadata; response: Model."""
+
+    CompareModels: grpc.UnaryUnaryMultiCallable[
+        atomas.v1.model_service_pb2.CompareModelsRequest,
+        atomas.v1.model_service_pb2.CompareModelsResponse,
+    ]
+    """Compares the answers of a filled model with those of the serving one."""
+
+    ActivateModel: grpc.UnaryUnaryMultiCallable[
+        atomas.v1.model_service_pb2.ActivateModelRequest,
+        atomas.v1.model_service_pb2.Model,
+    ]
+    """Lets a READY or RETIRED model answer from now on; the former one is kept, RETIRED, so that activating it again rolls back."""
+
+    DeleteModel: grpc.UnaryUnaryMultiCallable[
+        atomas.v1.model_service_pb2.DeleteModelRequest,
+        google.protobuf.empty_pb2.Empty,
+    ]
+    """Removes the index of a model that does not serve."""
+
 class ModelServiceAsyncStub:
     GetModel: grpc.aio.UnaryUnaryMultiCallable[
         atomas.v1.model_service_pb2.GetModelRequest,
@@ -39,6 +65,30 @@ class ModelServiceAsyncStub:
         atomas.v1.model_service_pb2.ListModelsRequest,
         atomas.v1.model_service_pb2.ListModelsResponse,
     ]
+
+    ReindexCompounds: grpc.aio.UnaryUnaryMultiCallable[
+        atomas.v1.model_service_pb2.ReindexCompoundsRequest,
+        google.longrunning.operations_pb2.Operation,
+    ]
+    """Fills a second index with the vectors of another model while the present one goes on answering. Metadata: ReindexMetadata; response: Model."""
+
+    CompareModels: grpc.aio.UnaryUnaryMultiCallable[
+        atomas.v1.model_service_pb2.CompareModelsRequest,
+        atomas.v1.model_service_pb2.CompareModelsResponse,
+    ]
+    """Compares the answers of a filled model with those of the serving one."""
+
+    ActivateModel: grpc.aio.UnaryUnaryMultiCallable[
+        atomas.v1.model_service_pb2.ActivateModelRequest,
+        atomas.v1.model_service_pb2.Model,
+    ]
+    """Lets a READY or RETIRED model answer from now on; the former one is kept, RETIRED, so that activating it again rolls back."""
+
+    DeleteModel: grpc.aio.UnaryUnaryMultiCallable[
+        atomas.v1.model_service_pb2.DeleteModelRequest,
+        google.protobuf.empty_pb2.Empty,
+    ]
+    """Removes the index of a model that does not serve."""
 
 class ModelServiceServicer(metaclass=abc.ABCMeta):
     @abc.abstractmethod
@@ -54,5 +104,37 @@ class ModelServiceServicer(metaclass=abc.ABCMeta):
         request: atomas.v1.model_service_pb2.ListModelsRequest,
         context: _ServicerContext,
     ) -> typing.Union[atomas.v1.model_service_pb2.ListModelsResponse, collections.abc.Awaitable[atomas.v1.model_service_pb2.ListModelsResponse]]: ...
+
+    @abc.abstractmethod
+    def ReindexCompounds(
+        self,
+        request: atomas.v1.model_service_pb2.ReindexCompoundsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[google.longrunning.operations_pb2.Operation, collections.abc.Awaitable[google.longrunning.operations_pb2.Operation]]:
+        """Fills a second index with the vectors of another model while the present one goes on answering. Metadata: ReindexMetadata; response: Model."""
+
+    @abc.abstractmethod
+    def CompareModels(
+        self,
+        request: atomas.v1.model_service_pb2.CompareModelsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[atomas.v1.model_service_pb2.CompareModelsResponse, collections.abc.Awaitable[atomas.v1.model_service_pb2.CompareModelsResponse]]:
+        """Compares the answers of a filled model with those of the serving one."""
+
+    @abc.abstractmethod
+    def ActivateModel(
+        self,
+        request: atomas.v1.model_service_pb2.ActivateModelRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[atomas.v1.model_service_pb2.Model, collections.abc.Awaitable[atomas.v1.model_service_pb2.Model]]:
+        """Lets a READY or RETIRED model answer from now on; the former one is kept, RETIRED, so that activating it again rolls back."""
+
+    @abc.abstractmethod
+    def DeleteModel(
+        self,
+        request: atomas.v1.model_service_pb2.DeleteModelRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[google.protobuf.empty_pb2.Empty, collections.abc.Awaitable[google.protobuf.empty_pb2.Empty]]:
+        """Removes the index of a model that does not serve."""
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -23,35 +23,73 @@ _sym_db = _symbol_database.Default()
 
 
 from atomas.v1 import library_pb2 as atomas_dot_v1_dot_library__pb2
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import client_pb2 as google_dot_api_dot_client__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
+from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61tomas/v1/search_service.proto\x12\tatomas.v1\x1a\x17\x61tomas/v1/library.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a google/protobuf/field_mask.proto\"\xfc\x02\n\x16SearchCompoundsRequest\x12*\n\x06parent\x18\x01 \x01(\tB\x1a\xe0\x41\x02\xfa\x41\x14\n\x12\x61tomas.dev/Library\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x13\n\tstructure\x18\x03 \x01(\tH\x00\x12,\n\x08\x63ompound\x18\x04 \x01(\tB\x18\xfa\x41\x15\n\x13\x61tomas.dev/CompoundH\x00\x12\x38\n\x06target\x18\x05 \x01(\x0e\x32(.atomas.v1.SearchCompoundsRequest.Target\x12\x0e\n\x06\x66ilter\x18\x06 \x01(\t\x12\x11\n\tpage_size\x18\x07 \x01(\x05\x12\x12\n\npage_token\x18\x08 \x01(\t\x12-\n\tread_mask\x18\t \x01(\x0b\x32\x1a.google.protobuf.FieldMask\":\n\x06Target\x12\x16\n\x12TARGET_UNSPECIFIED\x10\x00\x12\r\n\tMOLECULES\x10\x01\x12\t\n\x05TEXTS\x10\x02\x42\x07\n\x05query\"e\n\x17SearchCompoundsResponse\x12\"\n\x04hits\x18\x01 \x03(\x0b\x32\x14.atomas.v1.SearchHit\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\"\x89\x01\n\tSearchHit\x12\x0c\n\x04rank\x18\x01 \x01(\x05\x12\r\n\x05score\x18\x02 \x01(\x01\x12%\n\x08\x63ompound\x18\x03 \x01(\x0b\x32\x13.atomas.v1.Compound\x12!\n\x04legs\x18\x04 \x03(\x0b\x32\x13.atomas.v1.LegScore\x12\x15\n\rmatched_words\x18\x05 \x03(\t\"4\n\x08LegScore\x12\x0b\n\x03leg\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x0c\n\x04rank\x18\x03 \x01(\x05\x32y\n\rSearchService\x12h\n\x0fSearchCompounds\x12!.atomas.v1.SearchCompoundsRequest\x1a\".atomas.v1.SearchCompoundsResponse\"\x0e\xda\x41\x0bparent,textb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61tomas/v1/search_service.proto\x12\tatomas.v1\x1a\x17\x61tomas/v1/library.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a google/protobuf/field_mask.proto\x1a\x17google/rpc/status.proto\"\xc6\x04\n\x16SearchCompoundsRequest\x12*\n\x06parent\x18\x01 \x01(\tB\x1a\xe0\x41\x02\xfa\x41\x14\n\x12\x61tomas.dev/Library\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x13\n\tstructure\x18\x03 \x01(\tH\x00\x12,\n\x08\x63ompound\x18\x04 \x01(\tB\x18\xfa\x41\x15\n\x13\x61tomas.dev/CompoundH\x00\x12\x0f\n\x05query\x18\x0b \x01(\tH\x00\x12\x38\n\x06target\x18\x05 \x01(\x0e\x32(.atomas.v1.SearchCompoundsRequest.Target\x12\x0e\n\x06\x66ilter\x18\x06 \x01(\t\x12\x11\n\tpage_size\x18\x07 \x01(\x05\x12\x12\n\npage_token\x18\x08 \x01(\t\x12-\n\tread_mask\x18\t \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x46\n\x0bleg_weights\x18\x0c \x03(\x0b\x32\x31.atomas.v1.SearchCompoundsRequest.LegWeightsEntry\x12*\n\tlibraries\x18\r \x03(\tB\x17\xfa\x41\x14\n\x12\x61tomas.dev/Library\x1a\x31\n\x0fLegWeightsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"L\n\x06Target\x12\x16\n\x12TARGET_UNSPECIFIED\x10\x00\x12\r\n\tMOLECULES\x10\x01\x12\t\n\x05TEXTS\x10\x02\x12\x10\n\x0c\x46INGERPRINTS\x10\x03\x42\x07\n\x05\x61sked\"\xaf\x01\n\x17SearchCompoundsResponse\x12\"\n\x04hits\x18\x01 \x03(\x0b\x32\x14.atomas.v1.SearchHit\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x31\n\x0einterpretation\x18\x04 \x01(\x0b\x32\x19.atomas.v1.Interpretation\x12\x15\n\rno_good_match\x18\x05 \x01(\x08\"\xd2\x01\n\x0eInterpretation\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.atomas.v1.Interpretation.Kind\x12\x0e\n\x06smiles\x18\x02 \x01(\t\x12\x16\n\x0e\x63orrected_name\x18\x03 \x01(\t\"j\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x08\n\x04TEXT\x10\x01\x12\x08\n\x04NAME\x10\x02\x12\r\n\tSTRUCTURE\x10\x03\x12\x0c\n\x08INCHIKEY\x10\x04\x12\r\n\tSOURCE_ID\x10\x05\x12\x0c\n\x08\x43OMPOUND\x10\x06\"\xa0\x01\n\tSearchHit\x12\x0c\n\x04rank\x18\x01 \x01(\x05\x12\r\n\x05score\x18\x02 \x01(\x01\x12%\n\x08\x63ompound\x18\x03 \x01(\x0b\x32\x13.atomas.v1.Compound\x12!\n\x04legs\x18\x04 \x03(\x0b\x32\x13.atomas.v1.LegScore\x12\x15\n\rmatched_words\x18\x05 \x03(\t\x12\x15\n\rmatched_atoms\x18\x06 \x03(\x05\"D\n\x08LegScore\x12\x0b\n\x03leg\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x0c\n\x04rank\x18\x03 \x01(\x05\x12\x0e\n\x06weight\x18\x04 \x01(\x01\"\x83\x01\n\x1b\x42\x61tchSearchCompoundsRequest\x12*\n\x06parent\x18\x01 \x01(\tB\x1a\xe0\x41\x02\xfa\x41\x14\n\x12\x61tomas.dev/Library\x12\x38\n\x08requests\x18\x02 \x03(\x0b\x32!.atomas.v1.SearchCompoundsRequestB\x03\xe0\x41\x02\"\xd1\x01\n\x1c\x42\x61tchSearchCompoundsResponse\x12?\n\x07results\x18\x01 \x03(\x0b\x32..atomas.v1.BatchSearchCompoundsResponse.Result\x1ap\n\x06Result\x12\x36\n\x08response\x18\x01 \x01(\x0b\x32\".atomas.v1.SearchCompoundsResponseH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"\x94\x01\n\x11\x45xplainHitRequest\x12,\n\x08\x63ompound\x18\x01 \x01(\tB\x18\xfa\x41\x15\n\x13\x61tomas.dev/CompoundH\x00\x12\x13\n\tstructure\x18\x02 \x01(\tH\x00\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x14\n\x0csubstructure\x18\x04 \x01(\t\x12\x0c\n\x04\x64raw\x18\x05 \x01(\x08\x42\n\n\x08molecule\"\xaf\x01\n\x12\x45xplainHitResponse\x12\x0e\n\x06smiles\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12+\n\x07phrases\x18\x03 \x03(\x0b\x32\x1a.atomas.v1.ExplainedPhrase\x12)\n\x06levels\x18\x04 \x03(\x0b\x32\x19.atomas.v1.AlignmentLevel\x12\x15\n\rmatched_atoms\x18\x05 \x03(\x05\x12\x0b\n\x03svg\x18\x06 \x01(\t\"q\n\x0f\x45xplainedPhrase\x12\r\n\x05start\x18\x01 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x05\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0e\n\x06weight\x18\x04 \x01(\x01\x12\x14\n\x0c\x61tom_weights\x18\x05 \x03(\x01\x12\x0e\n\x06\x63olour\x18\x06 \x01(\t\"\xe6\x01\n\x0e\x41lignmentLevel\x12\r\n\x05level\x18\x01 \x01(\t\x12\x38\n\rtext_clusters\x18\x02 \x03(\x0b\x32!.atomas.v1.AlignmentLevel.Cluster\x12<\n\x11molecule_clusters\x18\x03 \x03(\x0b\x32!.atomas.v1.AlignmentLevel.Cluster\x12\x14\n\x0csimilarities\x18\x04 \x03(\x01\x1a\x37\n\x07\x43luster\x12\r\n\x05spans\x18\x01 \x03(\x05\x12\r\n\x05\x61toms\x18\x02 \x03(\x05\x12\x0e\n\x06weight\x18\x03 \x01(\x01\x32\xc0\x03\n\rSearchService\x12\x9c\x01\n\x0fSearchCompounds\x12!.atomas.v1.SearchCompoundsRequest\x1a\".atomas.v1.SearchCompoundsResponse\"B\xda\x41\x0bparent,text\x82\xd3\xe4\x93\x02.\")/v1/{parent=libraries/*}/compounds:search:\x01*\x12\xa2\x01\n\x14\x42\x61tchSearchCompounds\x12&.atomas.v1.BatchSearchCompoundsRequest\x1a\'.atomas.v1.BatchSearchCompoundsResponse\"9\x82\xd3\xe4\x93\x02\x33\"./v1/{parent=libraries/*}/compounds:batchSearch:\x01*\x12k\n\nExplainHit\x12\x1c.atomas.v1.ExplainHitRequest\x1a\x1d.atomas.v1.ExplainHitResponse\" \x82\xd3\xe4\x93\x02\x1a\"\x15/v1/compounds:explain:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'atomas.v1.search_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_SEARCHCOMPOUNDSREQUEST_LEGWEIGHTSENTRY']._loaded_options = None
+  _globals['_SEARCHCOMPOUNDSREQUEST_LEGWEIGHTSENTRY']._serialized_options = b'8\001'
   _globals['_SEARCHCOMPOUNDSREQUEST'].fields_by_name['parent']._loaded_options = None
   _globals['_SEARCHCOMPOUNDSREQUEST'].fields_by_name['parent']._serialized_options = b'\340A\002\372A\024\n\022atomas.dev/Library'
   _globals['_SEARCHCOMPOUNDSREQUEST'].fields_by_name['compound']._loaded_options = None
   _globals['_SEARCHCOMPOUNDSREQUEST'].fields_by_name['compound']._serialized_options = b'\372A\025\n\023atomas.dev/Compound'
+  _globals['_SEARCHCOMPOUNDSREQUEST'].fields_by_name['libraries']._loaded_options = None
+  _globals['_SEARCHCOMPOUNDSREQUEST'].fields_by_name['libraries']._serialized_options = b'\372A\024\n\022atomas.dev/Library'
+  _globals['_BATCHSEARCHCOMPOUNDSREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_BATCHSEARCHCOMPOUNDSREQUEST'].fields_by_name['parent']._serialized_options = b'\340A\002\372A\024\n\022atomas.dev/Library'
+  _globals['_BATCHSEARCHCOMPOUNDSREQUEST'].fields_by_name['requests']._loaded_options = None
+  _globals['_BATCHSEARCHCOMPOUNDSREQUEST'].fields_by_name['requests']._serialized_options = b'\340A\002'
+  _globals['_EXPLAINHITREQUEST'].fields_by_name['compound']._loaded_options = None
+  _globals['_EXPLAINHITREQUEST'].fields_by_name['compound']._serialized_options = b'\372A\025\n\023atomas.dev/Compound'
   _globals['_SEARCHSERVICE'].methods_by_name['SearchCompounds']._loaded_options = None
-  _globals['_SEARCHSERVICE'].methods_by_name['SearchCompounds']._serialized_options = b'\332A\013parent,text'
-  _globals['_SEARCHCOMPOUNDSREQUEST']._serialized_start=190
-  _globals['_SEARCHCOMPOUNDSREQUEST']._serialized_end=570
-  _globals['_SEARCHCOMPOUNDSREQUEST_TARGET']._serialized_start=503
-  _globals['_SEARCHCOMPOUNDSREQUEST_TARGET']._serialized_end=561
-  _globals['_SEARCHCOMPOUNDSRESPONSE']._serialized_start=572
-  _globals['_SEARCHCOMPOUNDSRESPONSE']._serialized_end=673
-  _globals['_SEARCHHIT']._serialized_start=676
-  _globals['_SEARCHHIT']._serialized_end=813
-  _globals['_LEGSCORE']._serialized_start=815
-  _globals['_LEGSCORE']._serialized_end=867
-  _globals['_SEARCHSERVICE']._serialized_start=869
-  _globals['_SEARCHSERVICE']._serialized_end=990
+  _globals['_SEARCHSERVICE'].methods_by_name['SearchCompounds']._serialized_options = b'\332A\013parent,text\202\323\344\223\002.\")/v1/{parent=libraries/*}/compounds:search:\001*'
+  _globals['_SEARCHSERVICE'].methods_by_name['BatchSearchCompounds']._loaded_options = None
+  _globals['_SEARCHSERVICE'].methods_by_name['BatchSearchCompounds']._serialized_options = b'\202\323\344\223\0023\"./v1/{parent=libraries/*}/compounds:batchSearch:\001*'
+  _globals['_SEARCHSERVICE'].methods_by_name['ExplainHit']._loaded_options = None
+  _globals['_SEARCHSERVICE'].methods_by_name['ExplainHit']._serialized_options = b'\202\323\344\223\002\032\"\025/v1/compounds:explain:\001*'
+  _globals['_SEARCHCOMPOUNDSREQUEST']._serialized_start=245
+  _globals['_SEARCHCOMPOUNDSREQUEST']._serialized_end=827
+  _globals['_SEARCHCOMPOUNDSREQUEST_LEGWEIGHTSENTRY']._serialized_start=691
+  _globals['_SEARCHCOMPOUNDSREQUEST_LEGWEIGHTSENTRY']._serialized_end=740
+  _globals['_SEARCHCOMPOUNDSREQUEST_TARGET']._serialized_start=742
+  _globals['_SEARCHCOMPOUNDSREQUEST_TARGET']._serialized_end=818
+  _globals['_SEARCHCOMPOUNDSRESPONSE']._serialized_start=830
+  _globals['_SEARCHCOMPOUNDSRESPONSE']._serialized_end=1005
+  _globals['_INTERPRETATION']._serialized_start=1008
+  _globals['_INTERPRETATION']._serialized_end=1218
+  _globals['_INTERPRETATION_KIND']._serialized_start=1112
+  _globals['_INTERPRETATION_KIND']._serialized_end=1218
+  _globals['_SEARCHHIT']._serialized_start=1221
+  _globals['_SEARCHHIT']._serialized_end=1381
+  _globals['_LEGSCORE']._serialized_start=1383
+  _globals['_LEGSCORE']._serialized_end=1451
+  _globals['_BATCHSEARCHCOMPOUNDSREQUEST']._serialized_start=1454
+  _globals['_BATCHSEARCHCOMPOUNDSREQUEST']._serialized_end=1585
+  _globals['_BATCHSEARCHCOMPOUNDSRESPONSE']._serialized_start=1588
+  _globals['_BATCHSEARCHCOMPOUNDSRESPONSE']._serialized_end=1797
+  _globals['_BATCHSEARCHCOMPOUNDSRESPONSE_RESULT']._serialized_start=1685
+  _globals['_BATCHSEARCHCOMPOUNDSRESPONSE_RESULT']._serialized_end=1797
+  _globals['_EXPLAINHITREQUEST']._serialized_start=1800
+  _globals['_EXPLAINHITREQUEST']._serialized_end=1948
+  _globals['_EXPLAINHITRESPONSE']._serialized_start=1951
+  _globals['_EXPLAINHITRESPONSE']._serialized_end=2126
+  _globals['_EXPLAINEDPHRASE']._serialized_start=2128
+  _globals['_EXPLAINEDPHRASE']._serialized_end=2241
+  _globals['_ALIGNMENTLEVEL']._serialized_start=2244
+  _globals['_ALIGNMENTLEVEL']._serialized_end=2474
+  _globals['_ALIGNMENTLEVEL_CLUSTER']._serialized_start=2419
+  _globals['_ALIGNMENTLEVEL_CLUSTER']._serialized_end=2474
+  _globals['_SEARCHSERVICE']._serialized_start=2477
+  _globals['_SEARCHSERVICE']._serialized_end=2925
 # @@protoc_insertion_point(module_scope)

@@ -11,6 +11,7 @@ import google.protobuf.field_mask_pb2
 import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
+import google.rpc.status_pb2
 import sys
 import typing
 
@@ -37,6 +38,8 @@ class SearchCompoundsRequest(google.protobuf.message.Message):
         """The molecules themselves."""
         TEXTS: SearchCompoundsRequest._Target.ValueType  # 2
         """The texts about them: "what is this structure?"."""
+        FINGERPRINTS: SearchCompoundsRequest._Target.ValueType  # 3
+        """Structures alike by the Tanimoto similarity of their fingerprints."""
 
     class Target(_Target, metaclass=_TargetEnumTypeWrapper):
         """What the query is compared with."""
@@ -47,16 +50,37 @@ class SearchCompoundsRequest(google.protobuf.message.Message):
     """The molecules themselves."""
     TEXTS: SearchCompoundsRequest.Target.ValueType  # 2
     """The texts about them: "what is this structure?"."""
+    FINGERPRINTS: SearchCompoundsRequest.Target.ValueType  # 3
+    """Structures alike by the Tanimoto similarity of their fingerprints."""
+
+    @typing.final
+    class LegWeightsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.float
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.float = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
     PARENT_FIELD_NUMBER: builtins.int
     TEXT_FIELD_NUMBER: builtins.int
     STRUCTURE_FIELD_NUMBER: builtins.int
     COMPOUND_FIELD_NUMBER: builtins.int
+    QUERY_FIELD_NUMBER: builtins.int
     TARGET_FIELD_NUMBER: builtins.int
     FILTER_FIELD_NUMBER: builtins.int
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
     READ_MASK_FIELD_NUMBER: builtins.int
+    LEG_WEIGHTS_FIELD_NUMBER: builtins.int
+    LIBRARIES_FIELD_NUMBER: builtins.int
     parent: builtins.str
     """A library, or `libraries/-` for all of them."""
     text: builtins.str
@@ -65,6 +89,8 @@ class SearchCompoundsRequest(google.protobuf.message.Message):
     """SMILES, InChI or a molblock."""
     compound: builtins.str
     """A stored compound, `libraries/{library}/compounds/{compound}`."""
+    query: builtins.str
+    """Anything: free text, a name or synonym, SMILES, InChI, InChIKey, or an id such as `CHEBI:27732`; the reply says how it was understood."""
     target: global___SearchCompoundsRequest.Target.ValueType
     filter: builtins.str
     """Conditions on descriptors, `id` and metadata fields in the style of AIP-160, such as
@@ -78,6 +104,14 @@ class SearchCompoundsRequest(google.protobuf.message.Message):
     def read_mask(self) -> google.protobuf.field_mask_pb2.FieldMask:
         """Fields of the compounds to return, such as `smiles`; `name` alone gives ids only. All when left out."""
 
+    @property
+    def leg_weights(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
+        """Weight of legs in the fusion, by name (`LegScore.leg`); 0 leaves a leg out, one that is not named has its default."""
+
+    @property
+    def libraries(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Several libraries at once, `libraries/{library}`; `parent` is then `libraries/-`."""
+
     def __init__(
         self,
         *,
@@ -85,15 +119,18 @@ class SearchCompoundsRequest(google.protobuf.message.Message):
         text: builtins.str = ...,
         structure: builtins.str = ...,
         compound: builtins.str = ...,
+        query: builtins.str = ...,
         target: global___SearchCompoundsRequest.Target.ValueType = ...,
         filter: builtins.str = ...,
         page_size: builtins.int = ...,
         page_token: builtins.str = ...,
         read_mask: google.protobuf.field_mask_pb2.FieldMask | None = ...,
+        leg_weights: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
+        libraries: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["compound", b"compound", "query", b"query", "read_mask", b"read_mask", "structure", b"structure", "text", b"text"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["compound", b"compound", "filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "query", b"query", "read_mask", b"read_mask", "structure", b"structure", "target", b"target", "text", b"text"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["query", b"query"]) -> typing.Literal["text", "structure", "compound"] | None: ...
+    def HasField(self, field_name: typing.Literal["asked", b"asked", "compound", b"compound", "query", b"query", "read_mask", b"read_mask", "structure", b"structure", "text", b"text"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["asked", b"asked", "compound", b"compound", "filter", b"filter", "leg_weights", b"leg_weights", "libraries", b"libraries", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "query", b"query", "read_mask", b"read_mask", "structure", b"structure", "target", b"target", "text", b"text"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["asked", b"asked"]) -> typing.Literal["text", "structure", "compound", "query"] | None: ...
 
 global___SearchCompoundsRequest = SearchCompoundsRequest
 
@@ -104,22 +141,91 @@ class SearchCompoundsResponse(google.protobuf.message.Message):
     HITS_FIELD_NUMBER: builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
     MODEL_FIELD_NUMBER: builtins.int
+    INTERPRETATION_FIELD_NUMBER: builtins.int
+    NO_GOOD_MATCH_FIELD_NUMBER: builtins.int
     next_page_token: builtins.str
     """Empty on the last page."""
     model: builtins.str
     """The model whose vectors were compared, `models/{model}`."""
+    no_good_match: builtins.bool
+    """The best hits score no better than those of meaningless queries do."""
     @property
     def hits(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SearchHit]: ...
+    @property
+    def interpretation(self) -> global___Interpretation:
+        """How the query was understood."""
+
     def __init__(
         self,
         *,
         hits: collections.abc.Iterable[global___SearchHit] | None = ...,
         next_page_token: builtins.str = ...,
         model: builtins.str = ...,
+        interpretation: global___Interpretation | None = ...,
+        no_good_match: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["hits", b"hits", "model", b"model", "next_page_token", b"next_page_token"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["interpretation", b"interpretation"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["hits", b"hits", "interpretation", b"interpretation", "model", b"model", "next_page_token", b"next_page_token", "no_good_match", b"no_good_match"]) -> None: ...
 
 global___SearchCompoundsResponse = SearchCompoundsResponse
+
+@typing.final
+class Interpretation(google.protobuf.message.Message):
+    """How a query was understood."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    class _Kind:
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
+
+    class _KindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[Interpretation._Kind.ValueType], builtins.type):
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+        KIND_UNSPECIFIED: Interpretation._Kind.ValueType  # 0
+        TEXT: Interpretation._Kind.ValueType  # 1
+        """Free text."""
+        NAME: Interpretation._Kind.ValueType  # 2
+        """Name or synonym of a compound."""
+        STRUCTURE: Interpretation._Kind.ValueType  # 3
+        """SMILES, InChI or a molblock."""
+        INCHIKEY: Interpretation._Kind.ValueType  # 4
+        SOURCE_ID: Interpretation._Kind.ValueType  # 5
+        """Id of a source record, such as `CHEBI:27732`."""
+        COMPOUND: Interpretation._Kind.ValueType  # 6
+        """Stored compound named by its resource name."""
+
+    class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
+    KIND_UNSPECIFIED: Interpretation.Kind.ValueType  # 0
+    TEXT: Interpretation.Kind.ValueType  # 1
+    """Free text."""
+    NAME: Interpretation.Kind.ValueType  # 2
+    """Name or synonym of a compound."""
+    STRUCTURE: Interpretation.Kind.ValueType  # 3
+    """SMILES, InChI or a molblock."""
+    INCHIKEY: Interpretation.Kind.ValueType  # 4
+    SOURCE_ID: Interpretation.Kind.ValueType  # 5
+    """Id of a source record, such as `CHEBI:27732`."""
+    COMPOUND: Interpretation.Kind.ValueType  # 6
+    """Stored compound named by its resource name."""
+
+    KIND_FIELD_NUMBER: builtins.int
+    SMILES_FIELD_NUMBER: builtins.int
+    CORRECTED_NAME_FIELD_NUMBER: builtins.int
+    kind: global___Interpretation.Kind.ValueType
+    smiles: builtins.str
+    """Canonical SMILES of the structure that was searched with."""
+    corrected_name: builtins.str
+    """Name in the library that was taken for the query, when the query had it in another spelling."""
+    def __init__(
+        self,
+        *,
+        kind: global___Interpretation.Kind.ValueType = ...,
+        smiles: builtins.str = ...,
+        corrected_name: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["corrected_name", b"corrected_name", "kind", b"kind", "smiles", b"smiles"]) -> None: ...
+
+global___Interpretation = Interpretation
 
 @typing.final
 class SearchHit(google.protobuf.message.Message):
@@ -130,6 +236,7 @@ class SearchHit(google.protobuf.message.Message):
     COMPOUND_FIELD_NUMBER: builtins.int
     LEGS_FIELD_NUMBER: builtins.int
     MATCHED_WORDS_FIELD_NUMBER: builtins.int
+    MATCHED_ATOMS_FIELD_NUMBER: builtins.int
     rank: builtins.int
     """From 1 over all pages."""
     score: builtins.float
@@ -144,6 +251,10 @@ class SearchHit(google.protobuf.message.Message):
     def matched_words(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Words of the query found in the compound's names and texts."""
 
+    @property
+    def matched_atoms(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Atoms of `compound.smiles`, from 0, that the filter's substructure matched."""
+
     def __init__(
         self,
         *,
@@ -152,9 +263,10 @@ class SearchHit(google.protobuf.message.Message):
         compound: atomas.v1.library_pb2.Compound | None = ...,
         legs: collections.abc.Iterable[global___LegScore] | None = ...,
         matched_words: collections.abc.Iterable[builtins.str] | None = ...,
+        matched_atoms: collections.abc.Iterable[builtins.int] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["compound", b"compound"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["compound", b"compound", "legs", b"legs", "matched_words", b"matched_words", "rank", b"rank", "score", b"score"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["compound", b"compound", "legs", b"legs", "matched_atoms", b"matched_atoms", "matched_words", b"matched_words", "rank", b"rank", "score", b"score"]) -> None: ...
 
 global___SearchHit = SearchHit
 
@@ -167,19 +279,253 @@ class LegScore(google.protobuf.message.Message):
     LEG_FIELD_NUMBER: builtins.int
     SCORE_FIELD_NUMBER: builtins.int
     RANK_FIELD_NUMBER: builtins.int
+    WEIGHT_FIELD_NUMBER: builtins.int
     leg: builtins.str
-    """`molecules` or `texts`."""
+    """`molecules`, `texts`, `lexical`, `fingerprints` or `hierarchy`."""
     score: builtins.float
-    """Cosine similarity of the vectors."""
+    """Cosine similarity of vectors, BM25 of words, Tanimoto similarity of fingerprints, or weighted alignment of the hierarchy."""
     rank: builtins.int
-    """Rank in this leg alone, from 1."""
+    """Rank in this leg alone, from 1; 0 when the hit lies beyond what the leg looked at."""
+    weight: builtins.float
+    """Weight of the leg in the fusion."""
     def __init__(
         self,
         *,
         leg: builtins.str = ...,
         score: builtins.float = ...,
         rank: builtins.int = ...,
+        weight: builtins.float = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["leg", b"leg", "rank", b"rank", "score", b"score"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["leg", b"leg", "rank", b"rank", "score", b"score", "weight", b"weight"]) -> None: ...
 
 global___LegScore = LegScore
+
+@typing.final
+class BatchSearchCompoundsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: builtins.int
+    REQUESTS_FIELD_NUMBER: builtins.int
+    parent: builtins.str
+    """Parent of all the requests, or `libraries/-`."""
+    @property
+    def requests(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SearchCompoundsRequest]:
+        """At most 1,000; each may leave its `parent` empty."""
+
+    def __init__(
+        self,
+        *,
+        parent: builtins.str = ...,
+        requests: collections.abc.Iterable[global___SearchCompoundsRequest] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["parent", b"parent", "requests", b"requests"]) -> None: ...
+
+global___BatchSearchCompoundsRequest = BatchSearchCompoundsRequest
+
+@typing.final
+class BatchSearchCompoundsResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class Result(google.protobuf.message.Message):
+        """One result per request, in order."""
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        RESPONSE_FIELD_NUMBER: builtins.int
+        ERROR_FIELD_NUMBER: builtins.int
+        @property
+        def response(self) -> global___SearchCompoundsResponse: ...
+        @property
+        def error(self) -> google.rpc.status_pb2.Status: ...
+        def __init__(
+            self,
+            *,
+            response: global___SearchCompoundsResponse | None = ...,
+            error: google.rpc.status_pb2.Status | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing.Literal["error", b"error", "outcome", b"outcome", "response", b"response"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["error", b"error", "outcome", b"outcome", "response", b"response"]) -> None: ...
+        def WhichOneof(self, oneof_group: typing.Literal["outcome", b"outcome"]) -> typing.Literal["response", "error"] | None: ...
+
+    RESULTS_FIELD_NUMBER: builtins.int
+    @property
+    def results(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___BatchSearchCompoundsResponse.Result]: ...
+    def __init__(
+        self,
+        *,
+        results: collections.abc.Iterable[global___BatchSearchCompoundsResponse.Result] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["results", b"results"]) -> None: ...
+
+global___BatchSearchCompoundsResponse = BatchSearchCompoundsResponse
+
+@typing.final
+class ExplainHitRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    COMPOUND_FIELD_NUMBER: builtins.int
+    STRUCTURE_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
+    SUBSTRUCTURE_FIELD_NUMBER: builtins.int
+    DRAW_FIELD_NUMBER: builtins.int
+    compound: builtins.str
+    """A stored compound, `libraries/{library}/compounds/{compound}`."""
+    structure: builtins.str
+    """SMILES, InChI or a molblock."""
+    text: builtins.str
+    """The text to explain by."""
+    substructure: builtins.str
+    """Substructure as SMARTS or SMILES whose atoms are to be marked as well."""
+    draw: builtins.bool
+    """Whether to draw the molecule."""
+    def __init__(
+        self,
+        *,
+        compound: builtins.str = ...,
+        structure: builtins.str = ...,
+        text: builtins.str = ...,
+        substructure: builtins.str = ...,
+        draw: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["compound", b"compound", "molecule", b"molecule", "structure", b"structure"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["compound", b"compound", "draw", b"draw", "molecule", b"molecule", "structure", b"structure", "substructure", b"substructure", "text", b"text"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["molecule", b"molecule"]) -> typing.Literal["compound", "structure"] | None: ...
+
+global___ExplainHitRequest = ExplainHitRequest
+
+@typing.final
+class ExplainHitResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SMILES_FIELD_NUMBER: builtins.int
+    SCORE_FIELD_NUMBER: builtins.int
+    PHRASES_FIELD_NUMBER: builtins.int
+    LEVELS_FIELD_NUMBER: builtins.int
+    MATCHED_ATOMS_FIELD_NUMBER: builtins.int
+    SVG_FIELD_NUMBER: builtins.int
+    smiles: builtins.str
+    """The molecule whose atoms are numbered, from 0."""
+    score: builtins.float
+    """Cosine similarity of text and molecule."""
+    svg: builtins.str
+    """The molecule as SVG with its atoms coloured by the phrase that they answer; only when asked for."""
+    @property
+    def phrases(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ExplainedPhrase]:
+        """Phrases of the text, in their order."""
+
+    @property
+    def levels(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___AlignmentLevel]:
+        """How phrases and fragments align on each level of the hierarchy, from words and atoms upwards."""
+
+    @property
+    def matched_atoms(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Atoms that match `substructure`."""
+
+    def __init__(
+        self,
+        *,
+        smiles: builtins.str = ...,
+        score: builtins.float = ...,
+        phrases: collections.abc.Iterable[global___ExplainedPhrase] | None = ...,
+        levels: collections.abc.Iterable[global___AlignmentLevel] | None = ...,
+        matched_atoms: collections.abc.Iterable[builtins.int] | None = ...,
+        svg: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["levels", b"levels", "matched_atoms", b"matched_atoms", "phrases", b"phrases", "score", b"score", "smiles", b"smiles", "svg", b"svg"]) -> None: ...
+
+global___ExplainHitResponse = ExplainHitResponse
+
+@typing.final
+class ExplainedPhrase(google.protobuf.message.Message):
+    """A phrase of the text and the atoms that it points at."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    START_FIELD_NUMBER: builtins.int
+    END_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
+    WEIGHT_FIELD_NUMBER: builtins.int
+    ATOM_WEIGHTS_FIELD_NUMBER: builtins.int
+    COLOUR_FIELD_NUMBER: builtins.int
+    start: builtins.int
+    """First character in the text, and the one after the last."""
+    end: builtins.int
+    text: builtins.str
+    weight: builtins.float
+    """Share of the phrase in the text's meaning; the shares of all phrases sum to 1."""
+    colour: builtins.str
+    """Colour in the drawing, `#rrggbb`; empty for phrases that point at nothing in particular."""
+    @property
+    def atom_weights(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
+        """Share of each atom, summing to 1."""
+
+    def __init__(
+        self,
+        *,
+        start: builtins.int = ...,
+        end: builtins.int = ...,
+        text: builtins.str = ...,
+        weight: builtins.float = ...,
+        atom_weights: collections.abc.Iterable[builtins.float] | None = ...,
+        colour: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["atom_weights", b"atom_weights", "colour", b"colour", "end", b"end", "start", b"start", "text", b"text", "weight", b"weight"]) -> None: ...
+
+global___ExplainedPhrase = ExplainedPhrase
+
+@typing.final
+class AlignmentLevel(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class Cluster(google.protobuf.message.Message):
+        """A cluster of tokens: places of a text, or atoms of a molecule."""
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        SPANS_FIELD_NUMBER: builtins.int
+        ATOMS_FIELD_NUMBER: builtins.int
+        WEIGHT_FIELD_NUMBER: builtins.int
+        weight: builtins.float
+        """Fusion weight within its level."""
+        @property
+        def spans(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+            """Characters of the text covered by the cluster's tokens, as start and end in turn."""
+
+        @property
+        def atoms(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+        def __init__(
+            self,
+            *,
+            spans: collections.abc.Iterable[builtins.int] | None = ...,
+            atoms: collections.abc.Iterable[builtins.int] | None = ...,
+            weight: builtins.float = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["atoms", b"atoms", "spans", b"spans", "weight", b"weight"]) -> None: ...
+
+    LEVEL_FIELD_NUMBER: builtins.int
+    TEXT_CLUSTERS_FIELD_NUMBER: builtins.int
+    MOLECULE_CLUSTERS_FIELD_NUMBER: builtins.int
+    SIMILARITIES_FIELD_NUMBER: builtins.int
+    level: builtins.str
+    """`atom`, `fragment` or `molecule`."""
+    @property
+    def text_clusters(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___AlignmentLevel.Cluster]: ...
+    @property
+    def molecule_clusters(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___AlignmentLevel.Cluster]: ...
+    @property
+    def similarities(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
+        """Cosine similarities, row by row: one row per text cluster."""
+
+    def __init__(
+        self,
+        *,
+        level: builtins.str = ...,
+        text_clusters: collections.abc.Iterable[global___AlignmentLevel.Cluster] | None = ...,
+        molecule_clusters: collections.abc.Iterable[global___AlignmentLevel.Cluster] | None = ...,
+        similarities: collections.abc.Iterable[builtins.float] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["level", b"level", "molecule_clusters", b"molecule_clusters", "similarities", b"similarities", "text_clusters", b"text_clusters"]) -> None: ...
+
+global___AlignmentLevel = AlignmentLevel

@@ -39,6 +39,16 @@ class SearchServiceStub(object):
                 request_serializer=atomas_dot_v1_dot_search__service__pb2.SearchCompoundsRequest.SerializeToString,
                 response_deserializer=atomas_dot_v1_dot_search__service__pb2.SearchCompoundsResponse.FromString,
                 _registered_method=True)
+        self.BatchSearchCompounds = channel.unary_unary(
+                '/atomas.v1.SearchService/BatchSearchCompounds',
+                request_serializer=atomas_dot_v1_dot_search__service__pb2.BatchSearchCompoundsRequest.SerializeToString,
+                response_deserializer=atomas_dot_v1_dot_search__service__pb2.BatchSearchCompoundsResponse.FromString,
+                _registered_method=True)
+        self.ExplainHit = channel.unary_unary(
+                '/atomas.v1.SearchService/ExplainHit',
+                request_serializer=atomas_dot_v1_dot_search__service__pb2.ExplainHitRequest.SerializeToString,
+                response_deserializer=atomas_dot_v1_dot_search__service__pb2.ExplainHitResponse.FromString,
+                _registered_method=True)
 
 
 class SearchServiceServicer(object):
@@ -51,6 +61,20 @@ class SearchServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchSearchCompounds(self, request, context):
+        """Answers many searches at once; they share forward passes. A search that fails has its own error and spoils no other.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainHit(self, request, context):
+        """Tells which words of a text point at which atoms of a molecule.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SearchServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -58,6 +82,16 @@ def add_SearchServiceServicer_to_server(servicer, server):
                     servicer.SearchCompounds,
                     request_deserializer=atomas_dot_v1_dot_search__service__pb2.SearchCompoundsRequest.FromString,
                     response_serializer=atomas_dot_v1_dot_search__service__pb2.SearchCompoundsResponse.SerializeToString,
+            ),
+            'BatchSearchCompounds': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchSearchCompounds,
+                    request_deserializer=atomas_dot_v1_dot_search__service__pb2.BatchSearchCompoundsRequest.FromString,
+                    response_serializer=atomas_dot_v1_dot_search__service__pb2.BatchSearchCompoundsResponse.SerializeToString,
+            ),
+            'ExplainHit': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainHit,
+                    request_deserializer=atomas_dot_v1_dot_search__service__pb2.ExplainHitRequest.FromString,
+                    response_serializer=atomas_dot_v1_dot_search__service__pb2.ExplainHitResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -87,6 +121,60 @@ class SearchService(object):
             '/atomas.v1.SearchService/SearchCompounds',
             atomas_dot_v1_dot_search__service__pb2.SearchCompoundsRequest.SerializeToString,
             atomas_dot_v1_dot_search__service__pb2.SearchCompoundsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchSearchCompounds(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/atomas.v1.SearchService/BatchSearchCompounds',
+            atomas_dot_v1_dot_search__service__pb2.BatchSearchCompoundsRequest.SerializeToString,
+            atomas_dot_v1_dot_search__service__pb2.BatchSearchCompoundsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainHit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/atomas.v1.SearchService/ExplainHit',
+            atomas_dot_v1_dot_search__service__pb2.ExplainHitRequest.SerializeToString,
+            atomas_dot_v1_dot_search__service__pb2.ExplainHitResponse.FromString,
             options,
             channel_credentials,
             insecure,

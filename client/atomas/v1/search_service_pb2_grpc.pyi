@@ -25,12 +25,36 @@ class SearchServiceStub:
     ]
     """Finds compounds by words, by a structure, or by another compound."""
 
+    BatchSearchCompounds: grpc.UnaryUnaryMultiCallable[
+        atomas.v1.search_service_pb2.BatchSearchCompoundsRequest,
+        atomas.v1.search_service_pb2.BatchSearchCompoundsResponse,
+    ]
+    """Answers many searches at once; they share forward passes. A search that fails has its own error and spoils no other."""
+
+    ExplainHit: grpc.UnaryUnaryMultiCallable[
+        atomas.v1.search_service_pb2.ExplainHitRequest,
+        atomas.v1.search_service_pb2.ExplainHitResponse,
+    ]
+    """Tells which words of a text point at which atoms of a molecule."""
+
 class SearchServiceAsyncStub:
     SearchCompounds: grpc.aio.UnaryUnaryMultiCallable[
         atomas.v1.search_service_pb2.SearchCompoundsRequest,
         atomas.v1.search_service_pb2.SearchCompoundsResponse,
     ]
     """Finds compounds by words, by a structure, or by another compound."""
+
+    BatchSearchCompounds: grpc.aio.UnaryUnaryMultiCallable[
+        atomas.v1.search_service_pb2.BatchSearchCompoundsRequest,
+        atomas.v1.search_service_pb2.BatchSearchCompoundsResponse,
+    ]
+    """Answers many searches at once; they share forward passes. A search that fails has its own error and spoils no other."""
+
+    ExplainHit: grpc.aio.UnaryUnaryMultiCallable[
+        atomas.v1.search_service_pb2.ExplainHitRequest,
+        atomas.v1.search_service_pb2.ExplainHitResponse,
+    ]
+    """Tells which words of a text point at which atoms of a molecule."""
 
 class SearchServiceServicer(metaclass=abc.ABCMeta):
     @abc.abstractmethod
@@ -40,5 +64,21 @@ class SearchServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[atomas.v1.search_service_pb2.SearchCompoundsResponse, collections.abc.Awaitable[atomas.v1.search_service_pb2.SearchCompoundsResponse]]:
         """Finds compounds by words, by a structure, or by another compound."""
+
+    @abc.abstractmethod
+    def BatchSearchCompounds(
+        self,
+        request: atomas.v1.search_service_pb2.BatchSearchCompoundsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[atomas.v1.search_service_pb2.BatchSearchCompoundsResponse, collections.abc.Awaitable[atomas.v1.search_service_pb2.BatchSearchCompoundsResponse]]:
+        """Answers many searches at once; they share forward passes. A search that fails has its own error and spoils no other."""
+
+    @abc.abstractmethod
+    def ExplainHit(
+        self,
+        request: atomas.v1.search_service_pb2.ExplainHitRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[atomas.v1.search_service_pb2.ExplainHitResponse, collections.abc.Awaitable[atomas.v1.search_service_pb2.ExplainHitResponse]]:
+        """Tells which words of a text point at which atoms of a molecule."""
 
 def add_SearchServiceServicer_to_server(servicer: SearchServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
