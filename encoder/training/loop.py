@@ -1,6 +1,6 @@
 """Trains the encoder by contrast between texts and molecules, resumable to the bit from the last epoch on disk."""
 
-# Shape legend:  B pairs, N molecules of a batch (pairs first, then molecules without text), E dimension of the vectors
+# Shape legend:  B pairs, N molecules of a batch (pairs first, then molecules without text), E dimension of the vectors, D width
 import json
 import math
 import time
@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -18,10 +17,12 @@ from torch import Tensor
 
 from encoder.features import MoleculeFeatures, TextFeatures
 from encoder.model.atomas import MODALITIES, AtomasEncoder, Modality
+from encoder.model.losses import ContrastConfig, GlobalContrast
+from encoder.model.momentum import MomentumTwin, PairQueue
 from encoder.training.dataset import DatasetError, Pair, similar_batches, vary_text
 from encoder.training.items import Bags, ItemBatch, Tokens
 from encoder.training.metrics import rank_by_cosine, retrieval_scores
-from encoder.training.sparse import TableAdam
+from encoder.training.sparse import TableAdam, weighted_sums
 
 Scores = dict[str, float]
 
@@ -44,6 +45,12 @@ class Schedule:
     """Share of the training in which the learning rate rises."""
     weight_decay: float = 0.01
     """Weight decay of the dense weights."""
+    soft_targets: float = 0.4
+    """Weight of the momentum twin's distribution in the targets."""
+    momentum: float = 0.995
+    """Share of itself that the twin keeps at each step."""
+    queue: int = 0
+    """Pairs of former batches, by the twin, that serve as further negatives."""
     seed: int = 0
     """Seed of weights, order, augmentation and dropout."""
 
@@ -97,6 +104,9 @@ class Trainer:
         self._vectors = torch.zeros(len(data.pairs) + len(data.distractors), model.config.dimension)
         self._tables: dict[Modality, TableAdam] = {modality: TableAdam(model.tower(modality).table.data) for modality in MODALITIES}
         dense = [parameter for name, parameter in model.named_parameters() if not name.endswith(".table")]
+        self._twin = MomentumTwin(model, schedule.momentum)
+        self._queue = PairQueue(schedule.queue, model.config.dimension) if schedule.queue else None
+        self._contrast = GlobalContrast(ContrastConfig(soft_target_weight=schedule.soft_targets))
         self._dense = torch.optim.AdamW(dense, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
         for parameter in dense:
             self._dense.state[parameter] = {
@@ -104,6 +114,12 @@ class Trainer:
                 "exp_avg": torch.zeros_like(parameter),
                 "exp_avg_sq": torch.zeros_like(parameter),
             }
+
+    @property
+    def _teacher(self) -> AtomasEncoder:
+        twin = self._twin.twin
+        assert isinstance(twin, AtomasEncoder)
+        return twin
 
     def run(self, state: Path | None = None) -> list[Scores]:
         """Train to the end of the schedule, writing `state` after each epoch and continuing from it; return the scores of every epoch."""
@@ -131,6 +147,7 @@ class Trainer:
         weights = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
         try:
             missing, unexpected = self.model.load_state_dict(weights, strict=False)
+            self._teacher.load_state_dict(self.model.state_dict())
             self._vectors.copy_(tensors["vectors"])
         except (RuntimeError, KeyError) as error:
             raise DatasetError(f"{state} does not fit this recipe and data: {error}") from error
@@ -161,6 +178,9 @@ class Trainer:
 
     def _tensors(self) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        tensors |= {f"twin.{name}": tensor for name, tensor in self._teacher.state_dict().items()}
+        if self._queue is not None:
+            tensors |= {f"queue.{name}": tensor for name, tensor in self._queue.state_dict().items()}
         for modality, table in self._tables.items():
             tensors |= {f"table.{modality}.mean": table.mean_ND, f"table.{modality}.square": table.square_ND}
         for index, moments in enumerate(self._dense.state.values()):
@@ -187,19 +207,29 @@ class Trainer:
         for step, rows in enumerate(batches):
             rows = np.sort(rows)
             count = self._paired(rows)
-            text_BE = self._encode("text", texts.select(rows[:count], model.config.feature_dropout, generator))
-            molecules = self._molecules.select(self._molecule_of_row[rows], model.config.feature_dropout, generator)
-            molecule_NE = self._encode("molecule", molecules)
-            same_NN = _same(self._molecule_keys[rows]) | _same(self._text_keys[rows])
-            loss = contrastive_loss(text_BE, molecule_NE, model.log_scale, same_NN[:count])
+            batch: dict[Modality, ItemBatch] = {
+                "text": texts.select(rows[:count], model.config.feature_dropout, generator),
+                "molecule": self._molecules.select(self._molecule_of_row[rows], model.config.feature_dropout, generator),
+            }
+            sums = {modality: self._tables[modality].look_up(batch[modality].matrix) for modality in MODALITIES}
+            text_BE, molecule_NE = (_vectors(model, modality, sums[modality], batch[modality]) for modality in MODALITIES)
+            twin_text_BE, twin_molecule_NE = (_vectors_of(self._teacher, modality, batch[modality]) for modality in MODALITIES)
+            text_keys_N, molecule_keys_N = torch.from_numpy(self._text_keys[rows]), torch.from_numpy(self._molecule_keys[rows])
+            queue = None if self._queue is None else self._queue.contents()
+            loss = self._contrast(
+                text_BE, molecule_NE, twin_text_BE, twin_molecule_NE, text_keys_N, molecule_keys_N, model.log_scale, queue
+            )
+            if self._queue is not None:
+                self._queue.push(twin_text_BE, twin_molecule_NE[:count], text_keys_N[:count], molecule_keys_N[:count])
             self._dense.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves backward untyped
+            loss.backward()
             rate = learning_rate(schedule, (self.epoch + step / len(batches)) / schedule.epochs)
             for parameters in self._dense.param_groups:
                 parameters["lr"] = rate
             self._dense.step()
             for table in self._tables.values():
                 table.step(rate)
+            self._twin.update(model)
             with torch.no_grad():
                 molecule_NE[:count] = (molecule_NE[:count] + text_BE) / 2
                 self._vectors[torch.from_numpy(rows)] = molecule_NE
@@ -208,12 +238,6 @@ class Trainer:
 
     def _paired(self, rows: NDArray[np.int64]) -> int:
         return int((rows < len(self._pairs)).sum())
-
-    def _encode(self, modality: Modality, batch: ItemBatch) -> Tensor:
-        sums = self._tables[modality].look_up(batch.matrix)
-        if batch.token_counts is None or batch.mass is None:
-            return self.model.tower(modality).project(sums)
-        return self.model.encode_ragged(modality, sums, torch.from_numpy(batch.mass), torch.from_numpy(batch.token_counts))
 
     @torch.no_grad()
     def validate(self) -> Scores:
@@ -224,20 +248,19 @@ class Trainer:
 
     def _all_vectors(self, modality: Modality, items: Bags | Tokens) -> NDArray[np.float32]:
         chunks = np.array_split(np.arange(len(items)), math.ceil(len(items) / 2048))
-        return np.concatenate([self._encode(modality, items.select(rows)).numpy() for rows in chunks])
+        return np.concatenate([_vectors_of(self.model, modality, items.select(rows)).numpy() for rows in chunks])
 
 
-def contrastive_loss(text_BE: Tensor, molecule_NE: Tensor, log_scale: Tensor, same_BN: Tensor) -> Tensor:
-    """InfoNCE in both directions; candidates with the same molecule or the same text as the target are no negatives of it.
+@torch.no_grad()
+def _vectors_of(model: AtomasEncoder, modality: Modality, batch: ItemBatch) -> Tensor:
+    return _vectors(model, modality, weighted_sums(model.tower(modality).table, batch.matrix), batch)
 
-    Molecule i belongs to text i; molecules after the last text are negatives of every text. The temperature 1 / exp(log_scale) stays
-    within the paper's bounds, 0.001 to 0.5.
-    """
-    logits_BN = text_BE @ molecule_NE.T * log_scale.exp().clamp(2.0, 1000.0)
-    itself_BN = torch.eye(*logits_BN.shape, dtype=torch.bool)
-    logits_BN = logits_BN.masked_fill(same_BN & ~itself_BN, float("-inf"))
-    targets_B = torch.arange(len(text_BE))
-    return (F.cross_entropy(logits_BN, targets_B) + F.cross_entropy(logits_BN[:, : len(text_BE)].T, targets_B)) / 2
+
+def _vectors(model: AtomasEncoder, modality: Modality, sums_RD: Tensor, batch: ItemBatch) -> Tensor:
+    """Vectors (B, E) of items whose bags or tokens have been looked up."""
+    if batch.token_counts is None or batch.mass is None:
+        return model.tower(modality).project(sums_RD)
+    return model.encode_ragged(modality, sums_RD, torch.from_numpy(batch.mass), torch.from_numpy(batch.token_counts))
 
 
 def learning_rate(schedule: Schedule, progress: float) -> float:
@@ -266,7 +289,3 @@ def _distinct_molecules(data: TrainingSet) -> tuple[list[str], NDArray[np.int64]
 
 def _numbered(values: list[str]) -> NDArray[np.int64]:
     return np.unique(np.array(values), return_inverse=True)[1].astype(np.int64)
-
-
-def _same(keys: NDArray[np.int64]) -> Tensor:
-    return torch.from_numpy(keys[:, None] == keys[None, :])

@@ -54,6 +54,11 @@ def _sum(rows: Tensor, bag: tuple[Tensor, Tensor, Tensor]) -> Tensor:
     return F.embedding_bag(ids, rows, offsets, mode="sum", per_sample_weights=weights)
 
 
+def weighted_sums(table_ND: Tensor, matrix: sp.csr_matrix) -> Tensor:
+    """Return the sums (R, D) of table rows by a feature matrix (R, N), without any gradient."""
+    return _sum(table_ND.detach(), _bag(matrix.indices, matrix.indptr[:-1], matrix.data))
+
+
 class TableAdam:
     """Adam over the rows of one embedding table, lazily: moments of rows that a batch does not use stand still."""
 

@@ -29,7 +29,7 @@ from encoder.training.dataset import (
     vary_text,
 )
 from encoder.training.items import Bags, Tokens
-from encoder.training.loop import Schedule, TrainingSet, Validation, contrastive_loss, learning_rate
+from encoder.training.loop import Schedule, TrainingSet, Validation, learning_rate
 from encoder.training.recipes import BENCHMARK, RECIPES, Recipe, read_training_set, train
 from encoder.training.sparse import TableAdam
 from tests.encoder_models import SAMPLE, sample_features, sample_pairs
@@ -157,28 +157,6 @@ def test_grouped_batches_hold_alike_rows() -> None:
     assert neighbours(16) > 2 * neighbours(1)
 
 
-def test_rows_with_the_same_molecule_or_text_are_no_negatives() -> None:
-    vectors = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), dim=1)
-    duplicate = torch.tensor([[True, True, False], [True, True, False], [False, False, True]])
-    scale = torch.tensor(3.0)
-    masked = contrastive_loss(vectors, vectors, scale, duplicate)
-    unmasked = contrastive_loss(vectors, vectors, scale, torch.eye(3, dtype=torch.bool))
-    assert masked < 1e-6
-    assert unmasked > 0.4
-
-
-def test_molecules_without_text_are_negatives_of_texts_only() -> None:
-    torch.manual_seed(0)
-    vectors = torch.nn.functional.normalize(torch.randn(6, 4), dim=1)
-    same = torch.eye(4, 6, dtype=torch.bool)
-    loss = contrastive_loss(vectors[:4], vectors, torch.tensor(2.0), same)
-    logits = vectors[:4] @ vectors.T * np.exp(2.0)
-    expected = (
-        torch.nn.functional.cross_entropy(logits, torch.arange(4)) + torch.nn.functional.cross_entropy(logits[:, :4].T, torch.arange(4))
-    ) / 2
-    torch.testing.assert_close(loss, expected)
-
-
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 12), st.integers(1, 15))
 def test_sparse_sums_have_the_gradient_of_the_dense_product(seed: int, rows: int, table_rows: int) -> None:
@@ -269,7 +247,8 @@ def test_the_learning_rate_rises_then_falls() -> None:
 def test_a_run_learns(tmp_path: Path, layers: int, data: TrainingSet) -> None:
     lines: list[str] = []
     history = train(_briefly(RECIPES["tiny"](), 4, layers=layers), data, tmp_path, lines.append)
-    assert history[-1]["loss"] < 0.8 * history[0]["loss"]
+    # Soft targets keep the loss above zero; how far it falls says less than the ranks do.
+    assert history[-1]["loss"] < history[0]["loss"]
     # By chance the mean rank in a pool of 150 is 75.
     assert history[-1]["mean_rank"] < 50
     assert (tmp_path / "checkpoint" / "model.json").exists()
