@@ -16,7 +16,7 @@ from pathlib import Path
 from atomas import Client
 from benchmarks.library import queries, shipped_library
 from server.bootstrap import service
-from server.domain.search import Leg, Query
+from server.domain.search import VECTOR_LEGS, Query
 from server.observability import configure_logs
 from server.ports import Ports
 from server.rpc.app import App
@@ -57,7 +57,7 @@ def main() -> None:
 def raw_search(text: str, ports: Ports) -> None:
     """What no text search can do without: a vector, and one engine query per leg at the depth that fusion needs."""
     vector = ports.encoder.encode_texts([text])[0]
-    for leg in Leg:
+    for leg in VECTOR_LEGS:
         ports.index.search(leg, [vector], Query("chebi").reach, ["chebi"])
 
 

@@ -17,7 +17,7 @@ from server.adapters.qdrant_points import DESCRIPTOR_PATHS, DOCUMENT, LIBRARY, N
 from server.adapters.qdrant_ranking import best_first
 from server.domain.errors import AtomasError, Reason
 from server.domain.filters import Filter
-from server.domain.search import Leg
+from server.domain.search import VECTOR_LEGS, Leg
 from server.ports import Point, ScoredPoint, Vector
 
 P = ParamSpec("P")
@@ -221,7 +221,7 @@ class QdrantIndex:
         self._call(
             self._client.create_collection,
             self._collection,
-            vectors_config={leg.value: vector for leg in Leg},
+            vectors_config={leg.value: vector for leg in VECTOR_LEGS},
             shard_number=settings.shards,
             replication_factor=settings.replicas,
             write_consistency_factor=settings.write_consistency,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.domain.compounds import NUMERIC_DESCRIPTORS, JsonValue
-from server.domain.search import Leg
+from server.domain.search import VECTOR_LEGS, Leg
 from server.ports import Point, Vector
 
 # Keys of the payload. Texts and booleans become terms of one array, so that one keyword index serves every field, whatever its name;
@@ -41,14 +41,14 @@ class EnginePoint:
 def engine_points(points: Sequence[Point], dimension: int) -> list[EnginePoint]:
     """Raises ValueError for an unknown vector name, a wrong dimension, a vector without direction, text that is no Unicode."""
     vectors: list[dict[str, list[float]]] = [{} for _ in points]
-    for leg in Leg:
+    for leg in VECTOR_LEGS:
         rows = [i for i, point in enumerate(points) if leg in point.vectors]
         units = unit_vectors([points[i].vectors[leg] for i in rows], dimension, [f"{leg} of point {points[i].id}" for i in rows])
         for i, unit in zip(rows, units.tolist(), strict=True):
             vectors[i][leg.value] = unit
     for point, known in zip(points, vectors, strict=True):
         if len(known) != len(point.vectors):
-            raise ValueError(f"Point {point.id} has vectors {sorted(point.vectors)}; the index knows {[leg.value for leg in Leg]}.")
+            raise ValueError(f"Point {point.id} has vectors {sorted(point.vectors)}; the index knows {[leg.value for leg in VECTOR_LEGS]}.")
     return [EnginePoint(point.id, known, _payload(point)) for point, known in zip(points, vectors, strict=True)]
 
 

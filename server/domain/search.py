@@ -13,6 +13,11 @@ class Leg(StrEnum):
 
     MOLECULES = "molecules"
     TEXTS = "texts"
+    LEXICAL = "lexical"
+
+
+# Legs whose vectors the model makes: dense, of length 1, compared by their cosine.
+VECTOR_LEGS = (Leg.MOLECULES, Leg.TEXTS)
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,7 @@ class Query:
     text: str | None = None
     structure: str | None = None
     compound: tuple[str, str] | None = None
-    legs: frozenset[Leg] = frozenset(Leg)
+    legs: frozenset[Leg] = frozenset(VECTOR_LEGS)
     filter: Filter | None = None
     limit: int = 10
     offset: int = 0

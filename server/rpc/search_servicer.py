@@ -5,7 +5,7 @@ from typing import Any
 from atomas.v1 import search_service_pb2 as pb
 from atomas.v1.search_service_pb2_grpc import SearchServiceServicer
 from server.domain.errors import AtomasError, Reason
-from server.domain.search import Leg, Query
+from server.domain.search import VECTOR_LEGS, Leg, Query
 from server.ports import Ports
 from server.rpc import convert, names, page_tokens
 from server.rpc.calls import Calls
@@ -55,7 +55,7 @@ class SearchServicer(SearchServiceServicer):
 
 def _legs(request: pb.SearchCompoundsRequest) -> frozenset[Leg]:
     """Words are compared with molecules and texts, structures with molecules, unless the target says otherwise."""
-    return _TARGETS.get(request.target) or (frozenset(Leg) if request.HasField("text") else frozenset({Leg.MOLECULES}))
+    return _TARGETS.get(request.target) or (frozenset(VECTOR_LEGS) if request.HasField("text") else frozenset({Leg.MOLECULES}))
 
 
 def _place(cursor: str, size: int, legs: int) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from server.adapters.qdrant_index import POINTS_PER_CALL, QUERIES_PER_CALL, Coll
 from server.adapters.qdrant_points import DESCRIPTOR_PATHS
 from server.domain.errors import AtomasError, Reason
 from server.domain.filters import Condition, Not
-from server.domain.search import Leg
+from server.domain.search import VECTOR_LEGS, Leg
 from server.ports import Point, Vector
 
 DIMENSION = 8
@@ -45,7 +45,7 @@ def test_a_collection_is_created_for_scale(wire: tuple[str, WireServer]) -> None
     assert created.quantization_config.scalar.always_ram
     vectors = GrpcToRest.convert_vectors_config(created.vectors_config)
     assert isinstance(vectors, dict)
-    assert {name: (params.size, params.on_disk) for name, params in vectors.items()} == {leg.value: (DIMENSION, True) for leg in Leg}
+    assert {name: (params.size, params.on_disk) for name, params in vectors.items()} == {leg.value: (DIMENSION, True) for leg in VECTOR_LEGS}
     assert server.tenants == ["library"]
     assert set(server.indexed("atomas_m1")) == {"library", "terms", *DESCRIPTOR_PATHS, "numbers.metadata-2e-year"}
 
