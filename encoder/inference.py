@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from encoder.checkpoint import DEFAULT_WEIGHTS, Checkpoint, load_checkpoint
 from encoder.features import TokenFeatures
 from encoder.manifest import molecule_tokens, text_tokens
-from encoder.model.atomas import Modality, TokenBatch
+from encoder.model.atomas import TokenBatch
+from encoder.model.config import Modality
 
 # Tokens of one forward pass, padding included: enough to keep the matrix products busy, little enough to stay in cache.
 _PASS_TOKENS = 16_384

@@ -5,12 +5,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from encoder.model.config import MODALITIES, Modality
 from encoder.model.merging import AdaptiveMerging
 
 MAX_SCALE = 100.0
@@ -36,10 +36,6 @@ class AlignmentConfig:
     """First factor from cosine scores to logits (1 / 0.07), learnt from there and kept below 100."""
     max_similarities: int = 1 << 24
     """Token similarities held in memory at a time; a batch is scored in chunks of texts that fit."""
-
-
-Modality = Literal["text", "molecule"]
-MODALITIES: tuple[Modality, ...] = get_args(Modality)
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,16 @@
 
 # Shape legend:  B items, L tokens, T tokens of all items, F features of all tokens, D width, E dimension of the vectors, N table rows, U used rows
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from encoder.features import TokenFeatures
+from encoder.model.alignment import Level
 from encoder.model.backbone import Backbone
-from encoder.model.config import EncoderConfig
-
-Modality = Literal["text", "molecule"]
-MODALITIES: tuple[Modality, ...] = get_args(Modality)
+from encoder.model.config import EncoderConfig, Modality
+from encoder.model.hierarchy import Hierarchy
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +43,7 @@ class EncodedItems:
 
     tokens_BLD: Tensor
     mask_BL: Tensor
+    mass_BL: Tensor
     vectors_BE: Tensor
 
 
@@ -107,6 +106,7 @@ class AtomasEncoder(nn.Module):
         self.config = config
         self.towers = nn.ModuleDict({"text": Tower(config.text_features, config), "molecule": Tower(config.molecule_features, config)})
         self.backbone = Backbone(config)
+        self.hierarchy = Hierarchy(config.width, config.hierarchy_width) if config.hierarchy_width else None
         # exp(2.659) = 1 / 0.07, the initial temperature of the paper.
         self.log_scale = nn.Parameter(torch.tensor(2.659))
 
@@ -128,13 +128,19 @@ class AtomasEncoder(nn.Module):
         tower = self.tower(modality)
         return self.encode_tokens(modality, tower.embed(batch), batch)
 
+    def levels(self, modality: Modality, encoded: EncodedItems) -> tuple[Level, ...]:
+        """Return the hierarchy's levels of encoded items; ValueError when the model has none."""
+        if self.hierarchy is None:
+            raise ValueError("this model has no hierarchy; train one on it with `python -m encoder train hierarchy`")
+        return self.hierarchy.levels(modality, encoded.tokens_BLD, encoded.mask_BL, encoded.mass_BL)
+
     def encode_tokens(self, modality: Modality, embedded_BLD: Tensor, batch: TokenBatch) -> EncodedItems:
         """Encode token embeddings that were looked up already."""
         tower = self.tower(modality)
         tokens_BLD = self.backbone(embedded_BLD, batch.mask_BL)
         mass_BL = tokens_BLD.new_zeros(batch.mask_BL.shape)
         mass_BL[batch.mask_BL] = batch.mass_T
-        return EncodedItems(tokens_BLD, batch.mask_BL, tower.project(tower.pool(tokens_BLD, mass_BL)))
+        return EncodedItems(tokens_BLD, batch.mask_BL, mass_BL, tower.project(tower.pool(tokens_BLD, mass_BL)))
 
     def encode_ragged(
         self, modality: Modality, tokens_TD: Tensor, mass_T: Tensor, token_counts_B: Tensor, pass_tokens: int = 8192

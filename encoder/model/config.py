@@ -1,7 +1,10 @@
 """The architecture as data: every size of the encoder, from tiny to base."""
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal, get_args
+
+Modality = Literal["text", "molecule"]
+MODALITIES: tuple[Modality, ...] = get_args(Modality)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,8 @@ class EncoderConfig:
     """Width of all attention heads together."""
     feed_forward_width: int = 256
     """Hidden width of a layer's feed-forward part."""
+    hierarchy_width: int = 0
+    """Width of the tokens that the hierarchy aligns; 0 for an encoder without hierarchy."""
     dropout: float = 0.2
     """Dropout in the projection heads while training."""
     feature_dropout: float = 0.1

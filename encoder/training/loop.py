@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from encoder.features import MoleculeFeatures, TextFeatures
-from encoder.model.atomas import MODALITIES, AtomasEncoder, Modality
+from encoder.model.atomas import AtomasEncoder
+from encoder.model.config import MODALITIES, Modality
 from encoder.model.losses import ContrastConfig, GlobalContrast
 from encoder.model.momentum import MomentumTwin, PairQueue
 from encoder.training.dataset import DatasetError, Pair, similar_batches, vary_text

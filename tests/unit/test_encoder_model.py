@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from encoder.model.atomas import AtomasEncoder, Modality, TokenBatch
+from encoder.model.atomas import AtomasEncoder, TokenBatch
 from encoder.model.backbone import Backbone
-from encoder.model.config import EncoderConfig
+from encoder.model.config import EncoderConfig, Modality
 from tests.encoder_models import sample_features, sample_pairs, small_model
 
 TEXTS, MOLECULES = sample_features()
