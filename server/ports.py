@@ -1,9 +1,9 @@
 """What the use cases need from the world; `bootstrap.py` alone decides who provides it."""
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -14,12 +14,14 @@ from encoder.molecules import Molecule, MoleculeError
 from server.domain.compounds import Compound, JsonValue
 from server.domain.filters import Filter
 from server.domain.libraries import Library
-from server.domain.models import ModelVersion
+from server.domain.models import IndexEntry, ModelVersion, StoredModel
 from server.domain.operations import Chunk, ImportRow, Operation, Rejection, State
 from server.domain.search import Leg
 from server.jobs import Job
 
 Vector: TypeAlias = NDArray[np.float32]
+# Words as numbers of 32 bits with their weights: what the lexical leg compares.
+Words: TypeAlias = Mapping[int, float]
 
 
 class Encoder(Protocol):
@@ -56,6 +58,10 @@ class Chemistry(Protocol):
         """For queries: as above, ahead of bulk work."""
         ...
 
+    def molblocks(self, smiles: Sequence[str]) -> list[str | MoleculeError]:
+        """Standardised molecules as molblocks with 2-D coordinates, in order: bulk work."""
+        ...
+
 
 @dataclass(frozen=True)
 class Point:
@@ -68,14 +74,24 @@ class Point:
     fields: Mapping[str, JsonValue]
     # Everything a hit shows, as the text it will be read back from.
     document: str
+    # What the lexical leg finds the compound by; weights are positive. Empty when nothing is said of it.
+    words: Words = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class ScoredPoint:
-    """A point near a query vector: cosine similarity, higher is nearer."""
+    """A point that answers a question: cosine similarity, or BM25 of words; higher is better."""
 
     id: uuid.UUID
     score: float
+
+
+@dataclass(frozen=True)
+class Question:
+    """What one leg is asked: a vector in the legs of vectors, words in the lexical one."""
+
+    leg: Leg
+    asked: Vector | Words
 
 
 class VectorIndex(Protocol):
@@ -96,6 +112,21 @@ class VectorIndex(Protocol):
         self, leg: Leg, vectors: Sequence[Vector], limit: int, libraries: Sequence[str] | None = None, filter: Filter | None = None
     ) -> list[list[ScoredPoint]]:
         """The `limit` points with the highest cosine for each query vector, best first, ties by id. `libraries=None` searches all."""
+        ...
+
+    def search_legs(
+        self,
+        questions: Sequence[Question],
+        limit: int,
+        libraries: Sequence[str] | None = None,
+        filter: Filter | None = None,
+        only: Collection[uuid.UUID] | None = None,
+    ) -> list[list[ScoredPoint]]:
+        """As `search`, for questions to several legs at once, among the points `only` where they are given.
+
+        The lexical leg scores the sum over the words asked of (asked weight * stored weight * inverse document frequency) and finds no
+        point that has none of them. Refuses (ValueError) weights that are not finite, before anything is asked.
+        """
         ...
 
     def documents(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, str]:
@@ -201,6 +232,19 @@ class Compounds(Protocol):
         """The index of this model version now holds these revisions, by InChIKey."""
         ...
 
+    def mark_refused(self, library: str, inchikey: str, revision: int, model_version: str, error: str) -> None:
+        """This revision cannot be encoded: it counts as indexed, so that nobody tries again until the compound changes."""
+        ...
+
+    def forget_indexed(self, library: str, inchikeys: Sequence[str], model_version: str) -> None:
+        """The index of this model version is to be written anew for these compounds."""
+        ...
+
+    def entries(self, library: str, model_version: str, after: str, limit: int, inchikeys: Sequence[str] | None = None) -> list[IndexEntry]:
+        """What the index of a model version should hold: visible compounds with an InChIKey greater than `after`, by InChIKey; only
+        those named in `inchikeys` when given."""
+        ...
+
     def unindexed(self, model_version: str, limit: int, after: tuple[str, str] | None = None) -> list[tuple[str, str]]:
         """(library, InChIKey) of visible compounds whose present revision this model version's index lacks, oldest first.
 
@@ -277,8 +321,60 @@ class Operations(Protocol):
         """Ids of operations in PROCESSING whose chunks are all indexed."""
         ...
 
+    def idle(self, seconds: float) -> list[str]:
+        """Ids of operations in RECEIVING of which nothing was heard for so long and whose accepted rows are all indexed."""
+        ...
+
     def rejections(self, operation_id: str, after: int, limit: int) -> list[Rejection]:
         """By position, greater than `after`."""
+        ...
+
+
+class ModelVersions(Protocol):
+    """Model versions in SQL. At most one of them is SERVING: a transaction that breaks this raises DATABASE_UNAVAILABLE."""
+
+    def all(self) -> list[StoredModel]:
+        """Every model that was registered, in the order of their registration."""
+        ...
+
+    def get(self, version: str) -> StoredModel:
+        """Raises MODEL_NOT_FOUND."""
+        ...
+
+    def lock(self) -> list[StoredModel]:
+        """As `all`, and nobody else changes a model until the transaction ends."""
+        ...
+
+    def put(self, model: StoredModel) -> None:
+        """Insert or replace; stamps the update time, and the creation time of a model without one."""
+        ...
+
+    def add_filled(self, version: str, fill: int, count: int) -> bool:
+        """Note progress; False, and nothing is noted, when this fill is over."""
+        ...
+
+    def forget_entries(self, version: str, after: int, limit: int) -> int | None:
+        """Forget what the index of a model holds, in steps: returns where the next step begins, None after the last."""
+        ...
+
+
+class JobStarts(Protocol):
+    """Jobs that were begun. Whoever does a job shows signs of life until its end: one that falls silent has died of it, or with it."""
+
+    def begin(self, job: str, start: str, silent_seconds: float) -> int:
+        """Note a start; returns how many former starts of the job have been silent for so long."""
+        ...
+
+    def beat(self, job: str, start: str) -> None:
+        """A sign of life."""
+        ...
+
+    def end(self, job: str, start: str | None = None) -> None:
+        """Forget one start, or all when the job is done."""
+        ...
+
+    def forget(self, older_than_seconds: float) -> None:
+        """Forget starts that nobody will ask for again."""
         ...
 
 
@@ -291,6 +387,10 @@ class Transaction(Protocol):
     def compounds(self) -> Compounds: ...
     @property
     def operations(self) -> Operations: ...
+    @property
+    def models(self) -> ModelVersions: ...
+    @property
+    def job_starts(self) -> JobStarts: ...
 
 
 class Database(Protocol):

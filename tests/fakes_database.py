@@ -4,13 +4,14 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Literal
 
 from server.domain.compounds import Compound
 from server.domain.errors import AtomasError, Reason
 from server.domain.libraries import Library
+from server.domain.models import IndexEntry, ModelState, StoredModel
 from server.domain.operations import Chunk, ChunkState, Counts, ImportRow, Operation, Rejection, State
 
 Place = tuple[str, str]
@@ -32,6 +33,9 @@ class _Tables:
     # Rows that a chunk's verdicts leave to be found.
     findable: dict[tuple[str, int], int] = field(default_factory=dict)
     rejections: dict[tuple[str, int], Rejection] = field(default_factory=dict)
+    refusals: dict[tuple[Place, str], str] = field(default_factory=dict)
+    models: dict[str, StoredModel] = field(default_factory=dict)
+    job_starts: dict[tuple[str, str], datetime] = field(default_factory=dict)
 
     def copy(self) -> "_Tables":
         return _Tables(**{one.name: dict(getattr(self, one.name)) for one in fields(self)})
@@ -83,6 +87,8 @@ class FakeTransaction:
         self.libraries = _Libraries(tables, require_writing)
         self.compounds = _Compounds(tables, require_writing)
         self.operations = _Operations(tables, require_writing)
+        self.models = _Models(tables, require_writing)
+        self.job_starts = _JobStarts(tables, require_writing)
 
 
 class _Libraries:
@@ -222,6 +228,27 @@ class _Compounds:
         for inchikey, revision in revisions.items():
             if library in self._tables.libraries and {(library, inchikey)} & {*self._tables.compounds, *self._tables.dead_compounds}:
                 self._tables.index_entries[(library, inchikey), model_version] = revision
+                self._tables.refusals.pop(((library, inchikey), model_version), None)
+
+    def mark_refused(self, library: str, inchikey: str, revision: int, model_version: str, error: str) -> None:
+        self.mark_indexed(library, {inchikey: revision}, model_version)
+        if ((library, inchikey), model_version) in self._tables.index_entries:
+            self._tables.refusals[(library, inchikey), model_version] = error
+
+    def forget_indexed(self, library: str, inchikeys: Sequence[str], model_version: str) -> None:
+        self._require_writing()
+        for inchikey in inchikeys if library in self._tables.libraries else ():
+            self._tables.index_entries.pop(((library, inchikey), model_version), None)
+            self._tables.refusals.pop(((library, inchikey), model_version), None)
+
+    def entries(self, library: str, model_version: str, after: str, limit: int, inchikeys: Sequence[str] | None = None) -> list[IndexEntry]:
+        found = []
+        for compound in self.page(library, after, len(self._tables.compounds)):
+            if inchikeys is None or compound.inchikey in inchikeys:
+                key = ((library, compound.inchikey), model_version)
+                said = self._tables.index_entries.get(key), self._tables.refusals.get(key, "")
+                found.append(IndexEntry(compound.inchikey, compound.revision, *said))
+        return found[:limit]
 
     def unindexed(self, model_version: str, limit: int, after: Place | None = None) -> list[Place]:
         places = list(self._tables.compounds)
@@ -349,6 +376,17 @@ class _Operations:
         running = [operation for operation in self._tables.operations.values() if operation.state is State.PROCESSING]
         return [operation.id for operation in running if self.all_indexed(operation.id)]
 
+    def idle(self, seconds: float) -> list[str]:
+        before = datetime.now(UTC) - timedelta(seconds=seconds)
+        return [
+            operation.id
+            for operation in self._tables.operations.values()
+            if operation.state is State.RECEIVING
+            and self.all_indexed(operation.id)
+            and operation.update_time is not None
+            and operation.update_time < before
+        ]
+
     def rejections(self, operation_id: str, after: int, limit: int) -> list[Rejection]:
         mine = [item for (operation, position), item in self._tables.rejections.items() if operation == operation_id and position > after]
         return sorted(mine, key=lambda item: item.position)[:limit]
@@ -358,6 +396,74 @@ class _Operations:
         self._tables.operations[operation.id] = replace(operation, counts=counts, update_time=datetime.now(UTC))
 
 
+class _Models:
+    def __init__(self, tables: _Tables, require_writing: Callable[[], None]) -> None:
+        self._tables = tables
+        self._require_writing = require_writing
+
+    def all(self) -> list[StoredModel]:
+        return list(self._tables.models.values())
+
+    def get(self, version: str) -> StoredModel:
+        if version not in self._tables.models:
+            raise AtomasError(Reason.MODEL_NOT_FOUND, f"There is no model {version!r}.")
+        return self._tables.models[version]
+
+    def lock(self) -> list[StoredModel]:
+        self._require_writing()
+        return self.all()
+
+    def put(self, model: StoredModel) -> None:
+        self._require_writing()
+        serving = {version for version, stored in self._tables.models.items() if stored.state is ModelState.SERVING} - {model.version}
+        if serving and model.state is ModelState.SERVING:
+            raise AtomasError(Reason.DATABASE_UNAVAILABLE, f"{serving} serves.", cause="conflict")
+        now = datetime.now(UTC)
+        self._tables.models[model.version] = replace(model, create_time=model.create_time or now, update_time=now)
+
+    def add_filled(self, version: str, fill: int, count: int) -> bool:
+        self._require_writing()
+        stored = self._tables.models.get(version)
+        if stored is None or stored.fill != fill or stored.state is not ModelState.FILLING:
+            return False
+        self.put(replace(stored, filled=stored.filled + count))
+        return True
+
+    def forget_entries(self, version: str, after: int, limit: int) -> int | None:
+        self._require_writing()
+        for key in [key for key in self._tables.index_entries if key[1] == version]:
+            del self._tables.index_entries[key]
+            self._tables.refusals.pop(key, None)
+        return None
+
+
+class _JobStarts:
+    def __init__(self, tables: _Tables, require_writing: Callable[[], None]) -> None:
+        self._beats = tables.job_starts
+        self._require_writing = require_writing
+
+    def begin(self, job: str, start: str, silent_seconds: float) -> int:
+        self.beat(job, start)
+        before = datetime.now(UTC) - timedelta(seconds=silent_seconds)
+        return sum(each == job and beat < before for (each, _), beat in self._beats.items())
+
+    def beat(self, job: str, start: str) -> None:
+        self._require_writing()
+        self._beats[job, start] = datetime.now(UTC)
+
+    def end(self, job: str, start: str | None = None) -> None:
+        self._require_writing()
+        for key in [key for key in self._beats if key[0] == job and start in (None, key[1])]:
+            del self._beats[key]
+
+    def forget(self, older_than_seconds: float) -> None:
+        self._require_writing()
+        before = datetime.now(UTC) - timedelta(seconds=older_than_seconds)
+        for key in [key for key, beat in self._beats.items() if beat < before]:
+            del self._beats[key]
+
+
 def _drop_entries(tables: _Tables, place: Place) -> None:
     for key in [key for key in tables.index_entries if key[0] == place]:
         del tables.index_entries[key]
+        tables.refusals.pop(key, None)

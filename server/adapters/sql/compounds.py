@@ -13,6 +13,7 @@ from server.adapters.sql.session import Session, batches
 from server.adapters.sql.tables import PlainText, compounds, index_entries, libraries, model_versions
 from server.domain.compounds import Compound
 from server.domain.errors import AtomasError, Reason
+from server.domain.models import IndexEntry
 
 _VISIBLE = compounds.c.delete_time.is_(None)
 
@@ -88,21 +89,54 @@ class SqlCompounds:
         return self._pairs(query.order_by(compounds.c.key).limit(limit))
 
     def mark_indexed(self, library: str, revisions: Mapping[str, int], model_version: str) -> None:
+        self._note(library, {inchikey: (revision, None) for inchikey, revision in revisions.items()}, model_version)
+
+    def mark_refused(self, library: str, inchikey: str, revision: int, model_version: str, error: str) -> None:
+        self._note(library, {inchikey: (revision, error)}, model_version)
+
+    def forget_indexed(self, library: str, inchikeys: Sequence[str], model_version: str) -> None:
+        session = self._session
+        key = session.library_key(library)
+        if key is None:
+            return
+        model_key = self._model_key(model_version)
+        for batch in batches(sorted(set(inchikeys))):
+            chosen = list(session.connection.scalars(self._each(select(compounds.c.key), key, batch)))
+            mine = index_entries.c.compound_key.in_(chosen) & (index_entries.c.model_key == model_key)
+            session.write(delete(index_entries).where(mine))
+
+    def entries(self, library: str, model_version: str, after: str, limit: int, inchikeys: Sequence[str] | None = None) -> list[IndexEntry]:
+        connection = self._session.connection
+        key = self._session.library_key(library)
+        if key is None:
+            return []
+        model_key = connection.scalar(select(model_versions.c.key).where(model_versions.c.version == model_version))
+        entry = (index_entries.c.compound_key == compounds.c.key) & (index_entries.c.model_key == (model_key or 0))
+        held = index_entries.c.revision.label("indexed")
+        query = select(compounds.c.inchikey, compounds.c.revision, held, index_entries.c.error).outerjoin(index_entries, entry)
+        query = query.where(compounds.c.library_key == key, compounds.c.inchikey > after, _VISIBLE)
+        if inchikeys is not None:
+            query = query.where(compounds.c.inchikey.in_(inchikeys))
+        rows = connection.execute(query.order_by(compounds.c.inchikey).limit(limit))
+        return [IndexEntry(row.inchikey, row.revision, row.indexed, row.error or "") for row in rows]
+
+    def _note(self, library: str, notes: Mapping[str, tuple[int, str | None]], model_version: str) -> None:
         session = self._session
         session.require_writing()
         key = session.library_key(library)
-        if key is None or not revisions:
+        if key is None or not notes:
             return
         model_key = self._model_key(model_version)
         entries = []
-        for batch in batches(sorted(revisions)):
+        for batch in batches(sorted(notes)):
             # Locked, so that a row that is removed meanwhile is not found, rather than failing the whole batch.
             query = select(compounds.c.key, compounds.c.inchikey).with_for_update(read=True, key_share=True)
             for row in session.connection.execute(self._each(query, key, batch)):
-                entries.append({"compound_key": row.key, "model_key": model_key, "revision": revisions[row.inchikey]})
+                revision, error = notes[row.inchikey]
+                entries.append({"compound_key": row.key, "model_key": model_key, "revision": revision, "error": error})
         if entries:
             statement = session.insert(index_entries)
-            replaced = {"revision": statement.excluded.revision}
+            replaced = {"revision": statement.excluded.revision, "error": statement.excluded.error}
             session.write(statement.on_conflict_do_update(index_elements=["compound_key", "model_key"], set_=replaced), entries)
 
     def unindexed(self, model_version: str, limit: int, after: tuple[str, str] | None = None) -> list[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """Operations, their accepted chunks and their rejections in SQL."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -139,6 +140,12 @@ class SqlOperations:
     def completable(self) -> list[str]:
         done = (operations.c.state == State.PROCESSING.value) & (operations.c.chunks == operations.c.indexed_chunks)
         query = select(operations.c.id).where(operations.c.end_time.is_(None), done).order_by(operations.c.key)
+        return list(self._session.connection.scalars(query))
+
+    def idle(self, seconds: float) -> list[str]:
+        silent = operations.c.update_time < self._session.now - timedelta(seconds=seconds)
+        done = (operations.c.state == State.RECEIVING.value) & (operations.c.chunks == operations.c.indexed_chunks)
+        query = select(operations.c.id).where(operations.c.end_time.is_(None), done, silent).order_by(operations.c.key)
         return list(self._session.connection.scalars(query))
 
     def rejections(self, operation_id: str, after: int, limit: int) -> list[Rejection]:

@@ -67,6 +67,9 @@ class UtcTime(TypeDecorator[datetime]):
 _Key = BigInteger().with_variant(Integer(), "sqlite")
 
 
+UNREGISTERED = "UNREGISTERED"
+
+
 def _count(name: str) -> Column[int]:
     return Column(name, BigInteger, nullable=False, server_default="0")
 
@@ -129,6 +132,26 @@ model_versions = Table(
     metadata,
     Column("key", Integer, primary_key=True),
     Column("version", PlainText, nullable=False, unique=True),
+    # How the service uses the model; UNREGISTERED when an older release filled its index.
+    Column("state", PlainText, nullable=False, server_default=UNREGISTERED),
+    Column("path", PlainText),
+    Column("dimension", Integer, nullable=False, server_default="0"),
+    Column("max_tokens", Integer, nullable=False, server_default="0"),
+    Column("molecule_standard", PlainText),
+    # Number and progress of the fill.
+    Column("fill", Integer, nullable=False, server_default="0"),
+    _count("filled"),
+    Column("create_time", UtcTime),
+    Column("update_time", UtcTime),
+    Column("end_time", UtcTime),
+)
+# One row decides which model answers: the switch is one transaction.
+Index(
+    "uq_model_versions_serving",
+    model_versions.c.state,
+    unique=True,
+    sqlite_where=model_versions.c.state == "SERVING",
+    postgresql_where=model_versions.c.state == "SERVING",
 )
 
 index_entries = Table(
@@ -137,6 +160,8 @@ index_entries = Table(
     Column("compound_key", _Key, ForeignKey(compounds.c.key, ondelete="CASCADE"), primary_key=True),
     Column("model_key", Integer, ForeignKey(model_versions.c.key), primary_key=True),
     Column("revision", Integer, nullable=False),
+    # Why this revision cannot be encoded; NULL when the index holds it.
+    Column("error", PlainText),
     sqlite_with_rowid=False,
 )
 
@@ -216,4 +241,15 @@ rejection_counts = Table(
     Column("operation_key", _Key, ForeignKey(operations.c.key), primary_key=True),
     Column("reason", PlainText, primary_key=True),
     _count("row_count"),
+)
+
+job_starts = Table(
+    "job_starts",
+    metadata,
+    # Name and payload of the job, or their hash where they are long.
+    Column("job", PlainText, primary_key=True),
+    Column("start", PlainText, primary_key=True),
+    # Renewed while the job is being done.
+    Column("beat_time", UtcTime, nullable=False),
+    sqlite_with_rowid=False,
 )

@@ -6,8 +6,10 @@ from contextlib import contextmanager
 from server.adapters.sql.compounds import SqlCompounds
 from server.adapters.sql.engines import open_engines, parse_url
 from server.adapters.sql.failures import translated
+from server.adapters.sql.job_starts import SqlJobStarts
 from server.adapters.sql.libraries import SqlLibraries
 from server.adapters.sql.migrate import require_current_schema
+from server.adapters.sql.models import SqlModels
 from server.adapters.sql.operations import SqlOperations
 from server.adapters.sql.session import Session
 
@@ -19,6 +21,8 @@ class SqlTransaction:
         self.libraries = SqlLibraries(session)
         self.compounds = SqlCompounds(session)
         self.operations = SqlOperations(session)
+        self.models = SqlModels(session)
+        self.job_starts = SqlJobStarts(session)
 
 
 class SqlDatabase:
