@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from encoder.molblocks import molblock
 from encoder.molecules import STANDARD_VERSION, Molecule, MoleculeError, Structure, standardise_structure
 from server.domain.errors import AtomasError, Reason
 from server.domain.models import ModelVersion
@@ -63,6 +64,15 @@ class FakeChemistry:
     def standardise_one(self, structure: Structure) -> Molecule | MoleculeError:
         try:
             return standardise_structure(structure)
+        except MoleculeError as error:
+            return error
+
+    def molblocks(self, smiles: Sequence[str]) -> list[str | MoleculeError]:
+        return [self._molblock(text) for text in smiles]
+
+    def _molblock(self, smiles: str) -> str | MoleculeError:
+        try:
+            return molblock(Structure("smiles", smiles))
         except MoleculeError as error:
             return error
 

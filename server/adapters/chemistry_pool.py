@@ -10,14 +10,17 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from math import ceil
 from multiprocessing import get_context
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
+from encoder.molblocks import molblock
 from encoder.molecules import DEFAULT_LIMITS, Limits, Molecule, MoleculeError, Reason, Structure, standardise_structure
 
+T = TypeVar("T")
 Result: TypeAlias = Molecule | MoleculeError
-Standardise: TypeAlias = Callable[[Structure, Limits], Molecule]
+# What a worker does with one structure: any importable function, it reaches the workers by name.
+Work: TypeAlias = Callable[[Structure, Limits], T]
 
 _LOG = logging.getLogger(__name__)
 # Small enough that a query waits some 30 ms for a worker, large enough that a task's overhead of half a millisecond disappears.
@@ -26,7 +29,7 @@ _ATTEMPTS = 2
 
 
 class ChemistryPool:
-    """Standardises structures in spawned processes, each molecule under a limit of time and the process under one of memory.
+    """Works on structures in spawned processes, each molecule under a limit of time and the process under one of memory.
 
     Thread-safe. Bulk work in flight is bounded: `standardise_many` waits for its turn, `standardise_one` goes ahead of what waits.
     """
@@ -37,9 +40,9 @@ class ChemistryPool:
         limits: Limits = DEFAULT_LIMITS,
         query_seconds: float = 2.0,
         memory_limit_bytes: int = 2 << 30,
-        standardise: Standardise = standardise_structure,
+        standardise: Work[Molecule] = standardise_structure,
     ) -> None:
-        """`standardise` is what the workers run: any importable function, it reaches them by name."""
+        """`standardise` is what the workers run to standardise."""
         self._processes = processes
         self._limits = limits
         self._query_limits = replace(limits, seconds=min(query_seconds, limits.seconds))
@@ -56,7 +59,19 @@ class ChemistryPool:
         self.standardise_many([Structure("smiles", "C")])
 
     def standardise_many(self, structures: Sequence[Structure]) -> list[Result]:
-        """One result per structure, in order: a molecule, or the error that says why there is none.
+        """One result per structure, in order: a molecule, or the error that says why there is none."""
+        return self.work_on_many(self._standardise, structures)
+
+    def standardise_one(self, structure: Structure) -> Result:
+        """For queries: the same with the shorter limit of time."""
+        return self.work_on_one(self._standardise, structure)
+
+    def molblocks(self, smiles: Sequence[str]) -> list[str | MoleculeError]:
+        """Each standardised molecule as a molblock with 2-D coordinates, in order."""
+        return self.work_on_many(molblock, [Structure("smiles", text) for text in smiles])
+
+    def work_on_many(self, work: Work[T], structures: Sequence[Structure]) -> list[T | MoleculeError]:
+        """Bulk work, in order.
 
         Rows that share a task with one that hangs or crashes are run again one by one, so only the guilty row is refused.
         """
@@ -65,17 +80,17 @@ class ChemistryPool:
             rows = structures[start : start + _ROWS_PER_TASK]
             self._bulk_slots.acquire()
             try:
-                future = self._submit(rows, self._limits)
+                future = self._submit(work, rows, self._limits)
             except BaseException:
                 self._bulk_slots.release()
                 raise
             future.add_done_callback(lambda _: self._bulk_slots.release())
             tasks.append((rows, future))
-        return [result for rows, future in tasks for result in self._collect(rows, future)]
+        return [result for rows, future in tasks for result in self._collect(work, rows, future)]
 
-    def standardise_one(self, structure: Structure) -> Result:
-        """For queries: the same with the shorter limit of time."""
-        return self._alone(structure, self._query_limits)
+    def work_on_one(self, work: Work[T], structure: Structure) -> T | MoleculeError:
+        """Work that a query waits for: ahead of bulk work, with the shorter limit of time."""
+        return self._alone(work, structure, self._query_limits)
 
     def close(self) -> None:
         """End the workers; what is in flight is abandoned. Further calls raise RuntimeError."""
@@ -84,29 +99,29 @@ class ChemistryPool:
         self._pool.stop()
         self._pool.join()
 
-    def _collect(self, rows: Sequence[Structure], future: Any) -> list[Result]:
+    def _collect(self, work: Work[T], rows: Sequence[Structure], future: Any) -> list[T | MoleculeError]:
         try:
-            results: list[Result] = future.result()
+            results: list[T | MoleculeError] = future.result()
             return results
         except (TaskTimeout, ProcessExpired, BrokenProcessPool):
-            return [self._alone(row, self._limits) for row in rows]
+            return [self._alone(work, row, self._limits) for row in rows]
 
-    def _alone(self, structure: Structure, limits: Limits) -> Result:
+    def _alone(self, work: Work[T], structure: Structure, limits: Limits) -> T | MoleculeError:
         """Run one structure in a task of its own, again when its worker died: somebody else may have ended it."""
         error = MoleculeError(Reason.CRASHED, "The chemistry worker died before it could read the structure.")
         for _ in range(_ATTEMPTS):
             try:
-                result: Result = self._submit([structure], limits).result()[0]
+                result: T | MoleculeError = self._submit(work, [structure], limits).result()[0]
                 return result
             except TaskTimeout:
-                return MoleculeError(Reason.TIMEOUT, f"The structure took longer than {limits.seconds:g} seconds to standardise.")
+                return MoleculeError(Reason.TIMEOUT, f"The structure took longer than {limits.seconds:g} seconds.")
             except ProcessExpired as death:
                 error = MoleculeError(Reason.CRASHED, f"The structure crashes the chemistry toolkit ({_cause(death.exitcode)}).")
             except BrokenProcessPool:
                 continue
         return error
 
-    def _submit(self, rows: Sequence[Structure], limits: Limits) -> Any:
+    def _submit(self, work: Work[T], rows: Sequence[Structure], limits: Limits) -> Any:
         with self._lock:
             if self._closed:
                 raise RuntimeError("The chemistry pool is closed.")
@@ -115,7 +130,7 @@ class ChemistryPool:
                 _LOG.warning("The chemistry workers were killed from outside; starting new ones.")
                 self._pool.stop()
                 self._pool = self._start()
-            return self._pool.schedule(_standardise_rows, args=(self._standardise, rows, limits), timeout=limits.seconds)
+            return self._pool.schedule(_work_on_rows, args=(work, rows, limits), timeout=limits.seconds)
 
     def _start(self) -> Any:
         return ProcessPool(
@@ -135,19 +150,19 @@ def _prepare_worker(memory_limit_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _standardise_rows(standardise: Standardise, rows: Sequence[Structure], limits: Limits) -> list[Result]:
+def _work_on_rows(work: Work[T], rows: Sequence[Structure], limits: Limits) -> list[T | MoleculeError]:
     """The work of one task, in a worker."""
     # The parent ends a worker that hangs. Should the parent itself be gone, the kernel does: an orphan must not hang for ever.
     signal.alarm(ceil(limits.seconds) + 2)
     try:
-        return [_standardise_row(standardise, row, limits) for row in rows]
+        return [_work_on_row(work, row, limits) for row in rows]
     finally:
         signal.alarm(0)
 
 
-def _standardise_row(standardise: Standardise, row: Structure, limits: Limits) -> Result:
+def _work_on_row(work: Work[T], row: Structure, limits: Limits) -> T | MoleculeError:
     try:
-        return standardise(row, limits)
+        return work(row, limits)
     except MoleculeError as error:
         return error
     except MemoryError:

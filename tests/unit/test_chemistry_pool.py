@@ -66,7 +66,7 @@ def test_a_real_molecule_that_hangs_inchi_times_out(pool: ChemistryPool) -> None
 
 
 def test_a_refusal_by_the_guard_reads_like_a_sentence(pool: ChemistryPool) -> None:
-    assert str(pool.standardise_one(Structure("smiles", "hang"))) == "The structure took longer than 0.5 seconds to standardise."
+    assert str(pool.standardise_one(Structure("smiles", "hang"))) == "The structure took longer than 0.5 seconds."
     assert str(pool.standardise_one(Structure("smiles", "segfault"))) == "The structure crashes the chemistry toolkit (SIGSEGV)."
     assert str(pool.standardise_one(Structure("smiles", "exit"))) == "The structure crashes the chemistry toolkit (exit code 3)."
 
@@ -148,3 +148,12 @@ def test_a_hanging_worker_does_not_outlive_a_killed_parent() -> None:
     while Path(f"/proc/{worker}").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not Path(f"/proc/{worker}").exists()
+
+
+def test_molblocks_come_in_order_beside_what_cannot_be_drawn(pool: ChemistryPool) -> None:
+    ethanol, broken, methane = pool.molblocks(["CCO", "C1CC", "C"])
+    assert isinstance(ethanol, str)
+    assert standardise(ethanol).smiles == "CCO"
+    assert isinstance(broken, MoleculeError)
+    assert isinstance(methane, str)
+    assert standardise(methane).smiles == "C"
