@@ -102,7 +102,8 @@ class WireServer:
         vectors = GrpcToRest.convert_vectors_config(request.vectors_config)
         assert isinstance(vectors, dict)
         config = edge.EdgeConfig(
-            vectors={key: edge.EdgeVectorParams(size=params.size, distance=edge.Distance.Cosine) for key, params in vectors.items()}
+            vectors={key: edge.EdgeVectorParams(size=params.size, distance=edge.Distance.Cosine) for key, params in vectors.items()},
+            sparse_vectors={key: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf) for key in request.sparse_vectors_config.map},
         )
         folder = self._place(name)
         # What a server left that died while it made the collection.
@@ -155,6 +156,7 @@ class _Collections(wire.CollectionsServicer):
             params=wire.CollectionParams(
                 shard_number=created.shard_number,
                 vectors_config=created.vectors_config,
+                sparse_vectors_config=created.sparse_vectors_config,
                 replication_factor=created.replication_factor,
                 on_disk_payload=created.on_disk_payload,
             ),
@@ -198,10 +200,14 @@ class _Points(wire.PointsServicer):
         schema = edge.KeywordIndexParams(is_tenant=tenant) if keyword else edge.FloatIndexParams()
         return _updated(shard, edge.UpdateOperation.create_field_index(request.field_name, schema))
 
+    def CreateVectorName(self, request: Any, context: grpc.ServicerContext) -> Any:
+        shard = self._server.find("CreateVectorName", request, context).shard
+        return _updated(shard, edge.UpdateOperation.create_sparse_vector(request.vector_name, edge.Modifier.Idf))
+
     def Upsert(self, request: Any, context: grpc.ServicerContext) -> Any:
         shard = self._server.find("Upsert", request, context).shard
         points = [GrpcToRest.convert_point_struct(point) for point in request.points]
-        return _updated(shard, edge.UpdateOperation.upsert_points([edge.Point(p.id, p.vector, p.payload) for p in points]))
+        return _updated(shard, edge.UpdateOperation.upsert_points([edge.Point(p.id, _stored(p.vector), p.payload) for p in points]))
 
     def Delete(self, request: Any, context: grpc.ServicerContext) -> Any:
         shard = self._server.find("Delete", request, context).shard
@@ -239,7 +245,7 @@ class _Points(wire.PointsServicer):
         records = shard.retrieve([GrpcToRest.convert_point_id(id) for id in request.ids], payload, vectors)
         return wire.GetResponse(
             result=[
-                RestToGrpc.convert_record(models.Record(id=str(record.id), vector=record.vector, payload=record.payload or {}))
+                RestToGrpc.convert_record(models.Record(id=str(record.id), vector=_said(record.vector), payload=record.payload or {}))
                 for record in records
             ]
         )
@@ -258,10 +264,28 @@ def _query(request: models.QueryRequest) -> "edge.QueryRequest":
     assert isinstance(request.query, models.NearestQuery)
     return edge.QueryRequest(
         limit=request.limit,
-        query=edge.Query.Nearest(request.query.nearest, request.using),
+        query=edge.Query.Nearest(_asked(request.query.nearest), request.using),
         filter=None if request.filter is None else edge_filter(request.filter),
         with_payload=request.with_payload,
     )
+
+
+def _stored(vectors: Any) -> dict[str, Any]:
+    return {name: _asked(vector) for name, vector in vectors.items()}
+
+
+def _asked(vector: Any) -> Any:
+    return edge.SparseVector(vector.indices, vector.values) if isinstance(vector, models.SparseVector) else vector
+
+
+def _said(vectors: Any) -> dict[str, Any] | None:
+    """Vectors of a record as the client's own classes; None when none were asked for."""
+    if not isinstance(vectors, dict):
+        return None
+    return {
+        name: models.SparseVector(indices=vector.indices, values=vector.values) if isinstance(vector, edge.SparseVector) else vector
+        for name, vector in vectors.items()
+    }
 
 
 def _hit(hit: Any) -> models.ScoredPoint:
