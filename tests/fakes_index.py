@@ -3,7 +3,7 @@
 import json
 import math
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from server.domain.compounds import JsonValue
 from server.domain.errors import AtomasError, Reason
 from server.domain.filters import NUMBER_TOLERANCE, And, Condition, Filter, Not, Or
 from server.domain.search import Leg
-from server.ports import Point, ScoredPoint, Vector
+from server.ports import Point, Question, ScoredPoint, Vector, Words
 
 
 class FakeIndex:
@@ -28,6 +28,8 @@ class FakeIndex:
         return self._model_version
 
     def upsert(self, points: Sequence[Point]) -> None:
+        for point in points:
+            _require_weights(point.words)
         units = [{Leg(leg): self._unit(vector) for leg, vector in point.vectors.items()} for point in points]
         for point in points:
             json.dumps([point.library, point.document, dict(point.fields)], ensure_ascii=False).encode()
@@ -46,21 +48,50 @@ class FakeIndex:
     def search(
         self, leg: Leg, vectors: Sequence[Vector], limit: int, libraries: Sequence[str] | None = None, filter: Filter | None = None
     ) -> list[list[ScoredPoint]]:
-        queries = [self._unit(vector) for vector in vectors]
+        return self.search_legs([Question(leg, vector) for vector in vectors], limit, libraries, filter)
+
+    def search_legs(
+        self,
+        questions: Sequence[Question],
+        limit: int,
+        libraries: Sequence[str] | None = None,
+        filter: Filter | None = None,
+        only: Collection[uuid.UUID] | None = None,
+    ) -> list[list[ScoredPoint]]:
+        checked = [self._checked(question) for question in questions]
         if filter is not None:
             _require_valid(filter)
         chosen = [
             point
             for point in list(self._points.values())
-            if leg in self._units.get(point.id, {})
-            and (libraries is None or point.library in libraries)
+            if (libraries is None or point.library in libraries)
+            and (only is None or point.id in only)
             and (filter is None or meets(filter, point.fields))
         ]
         answers = []
-        for query in queries:
-            scored = [ScoredPoint(point.id, float((self._units[point.id][leg] * query).sum())) for point in chosen]
+        for leg, asked in checked:
+            scored = [ScoredPoint(point.id, score) for point in chosen if (score := self._score(point, leg, asked)) is not None]
             answers.append(sorted(scored, key=lambda point: (-point.score, point.id))[: max(limit, 0)])
         return answers
+
+    def _checked(self, question: Question) -> tuple[Leg, Vector | Words]:
+        if isinstance(question.asked, np.ndarray) == (question.leg is Leg.LEXICAL):
+            raise ValueError(f"the leg {question.leg} cannot be asked by {type(question.asked).__name__}")
+        if isinstance(question.asked, np.ndarray):
+            return question.leg, self._unit(question.asked)
+        return question.leg, _require_weights(question.asked)
+
+    def _score(self, point: Point, leg: Leg, asked: Vector | Words) -> float | None:
+        if isinstance(asked, np.ndarray):
+            unit = self._units.get(point.id, {}).get(leg)
+            return None if unit is None else float((unit * asked).sum())
+        common = [number for number in asked if number in point.words]
+        return sum(asked[number] * point.words[number] * self._rarity(number) for number in common) if common else None
+
+    def _rarity(self, number: int) -> float:
+        points = [point for point in list(self._points.values()) if point.words]
+        having = sum(number in point.words for point in points)
+        return math.log(1 + (len(points) - having + 0.5) / (having + 0.5))
 
     def documents(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, str]:
         return {id: self._points[id].document for id in ids if id in self._points}
@@ -85,6 +116,12 @@ class FakeIndex:
         if not math.isfinite(length) or length == 0:
             raise ValueError("a vector without direction")
         return (np.asarray(vector, dtype=np.float64) / length).astype(np.float32)
+
+
+def _require_weights(words: Words) -> Words:
+    if any(not 0 <= number < 1 << 32 or not 0 < weight < math.inf for number, weight in words.items()):
+        raise ValueError("words are numbers of 32 bits with positive weights")
+    return words
 
 
 def meets(filter: Filter, fields: Mapping[str, JsonValue]) -> bool:

@@ -2,7 +2,7 @@
 
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -17,12 +17,12 @@ from server.adapters.edge_folder import IndexFolder, Manifest, sync_tree, tree_b
 from server.adapters.edge_optimiser import optimise
 from server.adapters.edge_shard import EdgeShard, ShardClosedError
 from server.adapters.qdrant_filters import engine_filter
-from server.adapters.qdrant_points import engine_points, unit_vectors
-from server.adapters.qdrant_ranking import best_first
+from server.adapters.qdrant_points import engine_points
+from server.adapters.qdrant_questions import EngineQuestion, answers, engine_questions
 from server.domain.errors import AtomasError, Reason
 from server.domain.filters import Filter
 from server.domain.search import Leg
-from server.ports import Point, ScoredPoint, Vector
+from server.ports import Point, Question, ScoredPoint, Vector
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
@@ -110,15 +110,24 @@ class EdgeIndex:
         self, leg: Leg, vectors: Sequence[Vector], limit: int, libraries: Sequence[str] | None = None, filter: Filter | None = None
     ) -> list[list[ScoredPoint]]:
         """Cosines of the stored vectors, best first, ties by id."""
-        queries = unit_vectors(vectors, self._manifest.dimension).tolist()
-        condition = engine_filter(filter, libraries)
-        if limit < 1 or not queries:
-            return [[] for _ in queries]
+        return self.search_legs([Question(leg, vector) for vector in vectors], limit, libraries, filter)
 
-        def ask(rows: Sequence[int], depth: int) -> list[list[ScoredPoint]]:
-            return self._read(lambda shard: shard.search(leg, [queries[row] for row in rows], depth, condition))
+    def search_legs(
+        self,
+        questions: Sequence[Question],
+        limit: int,
+        libraries: Sequence[str] | None = None,
+        filter: Filter | None = None,
+        only: Collection[uuid.UUID] | None = None,
+    ) -> list[list[ScoredPoint]]:
+        """Scores of the legs, best first, ties by id."""
+        converted = engine_questions(questions, self._manifest.dimension)
+        condition = engine_filter(filter, libraries, only)
 
-        return best_first(ask, len(queries), limit)
+        def ask(asked: Sequence[EngineQuestion], depth: int) -> list[list[ScoredPoint]]:
+            return self._read(lambda shard: shard.search(asked, depth, condition))
+
+        return answers(ask, converted, limit)
 
     def documents(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, str]:
         """Documents of the points that exist."""

@@ -12,6 +12,7 @@ from qdrant_client import models
 from server.adapters.edge_folder import sync_tree
 from server.adapters.qdrant_filters import in_libraries
 from server.adapters.qdrant_points import DESCRIPTOR_PATHS, DOCUMENT, LIBRARY, NUMBERS, TERMS, EnginePoint, paths_to_index
+from server.adapters.qdrant_questions import EngineQuestion
 from server.domain.errors import AtomasError, Reason
 from server.domain.search import VECTOR_LEGS, Leg
 from server.ports import ScoredPoint
@@ -27,6 +28,8 @@ POINTS_PER_FLUSH = 10_000
 
 # Scores are exact whatever the index: int8 only finds candidates, twice as many as wanted, which the stored vectors rank.
 _SEARCH = edge.SearchParams(hnsw_ef=128, quantization=edge.QuantizationSearchParams(rescore=True, oversampling=2.0))
+# Adds nothing where the lexical leg is known already.
+_ADD_WORDS = edge.UpdateOperation.create_sparse_vector(Leg.LEXICAL.value, edge.Modifier.Idf)
 
 
 class ShardClosedError(AtomasError):
@@ -59,6 +62,7 @@ class EdgeShard:
             shard.update(edge.UpdateOperation.create_field_index(TERMS, edge.KeywordIndexParams()))
             for path in DESCRIPTOR_PATHS:
                 shard.update(edge.UpdateOperation.create_field_index(path, edge.FloatIndexParams()))
+            shard.update(_ADD_WORDS)
             shard.flush()
             return cls(folder, shard)
 
@@ -66,7 +70,10 @@ class EdgeShard:
     def load(cls, folder: Path, dimension: int, optimise_points: int) -> "EdgeShard":
         """The shard of an earlier process; unflushed writes come back from the engine's log."""
         with _failures(folder):
-            return cls(folder, edge.EdgeShard.load(str(folder), _config(dimension, optimise_points)))
+            shard = edge.EdgeShard.load(str(folder), _config(dimension, optimise_points))
+            # A shard of before there was a lexical leg gets one; its points have no words until they are written again.
+            shard.update(_ADD_WORDS)
+            return cls(folder, shard)
 
     def upsert(self, points: Sequence[EnginePoint]) -> None:
         """Inserts or replaces whole points, and gives numbers of new names their index."""
@@ -74,21 +81,19 @@ class EdgeShard:
             for path in paths_to_index(slice_, self._paths):
                 self._update(edge.UpdateOperation.create_field_index(path, edge.FloatIndexParams()))
                 self._paths.add(path)
-            self._update(edge.UpdateOperation.upsert_points([edge.Point(p.id, dict(p.vectors), p.payload) for p in slice_]), len(slice_))
+            self._update(edge.UpdateOperation.upsert_points([edge.Point(p.id, _named_vectors(p), p.payload) for p in slice_]), len(slice_))
 
     def delete(self, ids: Sequence[uuid.UUID]) -> None:
         """Removes those that exist."""
         for slice_ in _sliced(ids, IDS_PER_CALL):
             self._update(edge.UpdateOperation.delete_points(list(slice_)), len(slice_))
 
-    def search(self, leg: Leg, vectors: Sequence[list[float]], limit: int, filter: models.Filter | None) -> list[list[ScoredPoint]]:
-        """The nearest points of each unit vector; equal scores in any order."""
+    def search(self, questions: Sequence[EngineQuestion], limit: int, filter: models.Filter | None) -> list[list[ScoredPoint]]:
+        """The best points for each unit vector or words; equal scores in any order."""
         condition = None if filter is None else edge_filter(filter)
         requests = [
-            edge.QueryRequest(
-                limit=limit, query=edge.Query.Nearest(vector, leg.value), filter=condition, with_payload=False, params=_SEARCH
-            )
-            for vector in vectors
+            edge.QueryRequest(limit=limit, query=_query(question), filter=condition, with_payload=False, params=_SEARCH)
+            for question in questions
         ]
         found: list[list[ScoredPoint]] = []
         for slice_ in _sliced(requests, QUERIES_PER_CALL):
@@ -110,7 +115,7 @@ class EdgeShard:
         found: dict[uuid.UUID, dict[str, list[float]]] = {}
         for slice_ in _sliced(ids, POINTS_PER_CALL):
             with self._failures():
-                found.update((record.id, record.vector) for record in self._shard.retrieve(list(slice_), False, True))
+                found.update((record.id, record.vector) for record in self._shard.retrieve(list(slice_), False, list(VECTOR_LEGS)))
         return found
 
     def points(self, ids: Sequence[uuid.UUID]) -> Iterator[EnginePoint]:
@@ -118,7 +123,7 @@ class EdgeShard:
         for slice_ in _sliced(ids, POINTS_PER_CALL):
             with self._failures():
                 records = self._shard.retrieve(list(slice_), True, True)
-            yield from (EnginePoint(record.id, record.vector, record.payload) for record in records)
+            yield from (_engine_point(record) for record in records)
 
     def count(self, library: str | None = None) -> int:
         """Points of one library or of all."""
@@ -206,6 +211,25 @@ def _config(dimension: int, optimise_points: int) -> "edge.EdgeConfig":
     )
 
 
+def _named_vectors(point: EnginePoint) -> "dict[str, list[float] | edge.SparseVector]":
+    vectors: dict[str, list[float] | edge.SparseVector] = dict(point.vectors)
+    if point.words[0]:
+        vectors[Leg.LEXICAL.value] = edge.SparseVector(*point.words)
+    return vectors
+
+
+def _engine_point(record: "edge.Record") -> EnginePoint:
+    vectors = dict(record.vector)
+    words = vectors.pop(Leg.LEXICAL.value, None)
+    return EnginePoint(record.id, vectors, record.payload, ([], []) if words is None else (words.indices, words.values))
+
+
+def _query(question: EngineQuestion) -> "edge.Query":
+    if isinstance(question.asked, tuple):
+        return edge.Query.Nearest(edge.SparseVector(*question.asked), question.leg.value)
+    return edge.Query.Nearest(question.asked, question.leg.value)
+
+
 def edge_filter(filter: models.Filter) -> "edge.Filter":
     """The same filter in the engine's own classes."""
     return edge.Filter(must=_conditions(filter.must), should=_conditions(filter.should), must_not=_conditions(filter.must_not))
@@ -214,7 +238,18 @@ def edge_filter(filter: models.Filter) -> "edge.Filter":
 def _conditions(conditions: object) -> "list[edge.ConditionType] | None":
     if not isinstance(conditions, list):
         return None
-    return [edge_filter(condition) if isinstance(condition, models.Filter) else _field(condition) for condition in conditions]
+    return [_condition(condition) for condition in conditions]
+
+
+def _condition(condition: object) -> "edge.ConditionType":
+    match condition:
+        case models.Filter():
+            return edge_filter(condition)
+        case models.HasIdCondition(has_id=ids):
+            return edge.HasIdCondition({uuid.UUID(str(id)) for id in ids})
+        case models.FieldCondition():
+            return _field(condition)
+    raise TypeError(f"No filter of this service holds {condition!r}.")
 
 
 def _field(condition: models.FieldCondition) -> "edge.FieldCondition":

@@ -1,7 +1,8 @@
 """Filters as the Qdrant engine reads them, in process and over the wire alike."""
 
 import math
-from collections.abc import Sequence
+import uuid
+from collections.abc import Collection, Sequence
 
 from qdrant_client import models
 
@@ -13,9 +14,13 @@ from server.domain.filters import NUMBER_TOLERANCE, And, Condition, Filter, Not,
 MAX_DEPTH = 40
 
 
-def engine_filter(filter: Filter | None, libraries: Sequence[str] | None = None) -> models.Filter | None:
-    """The filter within the libraries; None when everything matches. Raises INVALID_FILTER."""
+def engine_filter(
+    filter: Filter | None, libraries: Sequence[str] | None = None, only: Collection[uuid.UUID] | None = None
+) -> models.Filter | None:
+    """The filter within the libraries and among the points `only`; None when everything matches. Raises INVALID_FILTER."""
     parts: list[models.Condition] = []
+    if only is not None:
+        parts.append(models.HasIdCondition(has_id=[str(id) for id in only]))
     if libraries is not None:
         parts.append(in_libraries(libraries))
     if filter is not None:

@@ -1,7 +1,7 @@
 """The vector index on a Qdrant server, spoken to over gRPC."""
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 from urllib.parse import urlsplit
@@ -13,12 +13,12 @@ from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from server.adapters.qdrant_filters import engine_filter, in_libraries
-from server.adapters.qdrant_points import DESCRIPTOR_PATHS, DOCUMENT, LIBRARY, NUMBERS, TERMS, engine_points, paths_to_index, unit_vectors
-from server.adapters.qdrant_ranking import best_first
+from server.adapters.qdrant_points import DESCRIPTOR_PATHS, DOCUMENT, LIBRARY, NUMBERS, TERMS, EnginePoint, engine_points, paths_to_index
+from server.adapters.qdrant_questions import EngineQuestion, answers, engine_questions
 from server.domain.errors import AtomasError, Reason
 from server.domain.filters import Filter
 from server.domain.search import VECTOR_LEGS, Leg
-from server.ports import Point, ScoredPoint, Vector
+from server.ports import Point, Question, ScoredPoint, Vector
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -96,7 +96,7 @@ class QdrantIndex:
         for start in range(0, len(converted), POINTS_PER_CALL):
             structs = [
                 # Checked already; pydantic would look at every number again.
-                models.PointStruct.model_construct(id=str(point.id), vector=dict(point.vectors), payload=point.payload)
+                models.PointStruct.model_construct(id=str(point.id), vector=_named_vectors(point), payload=point.payload)
                 for point in converted[start : start + POINTS_PER_CALL]
             ]
             self._call(self._client.upsert, self._collection, structs, wait=True)
@@ -115,17 +115,26 @@ class QdrantIndex:
         self, leg: Leg, vectors: Sequence[Vector], limit: int, libraries: Sequence[str] | None = None, filter: Filter | None = None
     ) -> list[list[ScoredPoint]]:
         """Cosines of the stored vectors, best first, ties by id."""
-        queries = unit_vectors(vectors, self._dimension).tolist()
-        condition = engine_filter(filter, libraries)
-        if limit < 1 or not queries:
-            return [[] for _ in queries]
+        return self.search_legs([Question(leg, vector) for vector in vectors], limit, libraries, filter)
 
-        def ask(rows: Sequence[int], depth: int) -> list[list[ScoredPoint]]:
+    def search_legs(
+        self,
+        questions: Sequence[Question],
+        limit: int,
+        libraries: Sequence[str] | None = None,
+        filter: Filter | None = None,
+        only: Collection[uuid.UUID] | None = None,
+    ) -> list[list[ScoredPoint]]:
+        """Scores of the legs, best first, ties by id."""
+        converted = engine_questions(questions, self._dimension)
+        condition = engine_filter(filter, libraries, only)
+
+        def ask(asked: Sequence[EngineQuestion], depth: int) -> list[list[ScoredPoint]]:
             requests = [
                 models.QueryRequest(
-                    query=queries[row], using=leg.value, filter=condition, limit=depth, with_payload=False, params=self._search
+                    query=_query(question), using=question.leg.value, filter=condition, limit=depth, with_payload=False, params=self._search
                 )
-                for row in rows
+                for question in asked
             ]
             return [
                 hits
@@ -133,7 +142,7 @@ class QdrantIndex:
                 for hits in self._query(requests[start : start + QUERIES_PER_CALL])
             ]
 
-        return best_first(ask, len(queries), limit)
+        return answers(ask, converted, limit)
 
     def documents(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, str]:
         """Documents of the points that exist."""
@@ -149,7 +158,7 @@ class QdrantIndex:
         found: dict[uuid.UUID, Mapping[Leg, Vector]] = {}
         for start in range(0, len(ids), POINTS_PER_CALL):
             names = _names(ids[start : start + POINTS_PER_CALL])
-            for record in self._call(self._client.retrieve, self._collection, names, with_payload=False, with_vectors=True):
+            for record in self._call(self._client.retrieve, self._collection, names, with_payload=False, with_vectors=list(VECTOR_LEGS)):
                 vectors = record.vector if isinstance(record.vector, dict) else {}
                 found[uuid.UUID(str(record.id))] = {Leg(name): np.array(vector, dtype=np.float32) for name, vector in vectors.items()}
         return found
@@ -200,6 +209,10 @@ class QdrantIndex:
                 f"The collection {self._collection} was made for model {made_for.get('model_version')} with vectors of {made_for.get('dimension')} values, "
                 f"not for model {self._model_version} with {self._dimension}. Delete the collection or use another server.",
             )
+        if Leg.LEXICAL.value not in (info.config.params.sparse_vectors or {}):
+            # A collection of before there was a lexical leg; its points have no words until they are written again.
+            words = models.SparseVectorNameConfig(sparse=models.SparseVectorConfig(modifier=models.Modifier.IDF))
+            self._call(self._client.create_vector_name, self._collection, Leg.LEXICAL.value, words, wait=True)
         known = set(info.payload_schema)
         on_disk = self._settings.on_disk
         if LIBRARY not in known:
@@ -222,6 +235,11 @@ class QdrantIndex:
             self._client.create_collection,
             self._collection,
             vectors_config={leg.value: vector for leg in VECTOR_LEGS},
+            sparse_vectors_config={
+                Leg.LEXICAL.value: models.SparseVectorParams(
+                    modifier=models.Modifier.IDF, index=models.SparseIndexParams(on_disk=settings.on_disk)
+                )
+            },
             shard_number=settings.shards,
             replication_factor=settings.replicas,
             write_consistency_factor=settings.write_consistency,
@@ -297,6 +315,19 @@ def _passing(error: BaseException) -> bool:
         grpc.StatusCode.UNAVAILABLE,
         grpc.StatusCode.RESOURCE_EXHAUSTED,
     )
+
+
+def _named_vectors(point: EnginePoint) -> dict[str, models.Vector]:
+    vectors: dict[str, models.Vector] = dict(point.vectors)
+    if point.words[0]:
+        vectors[Leg.LEXICAL.value] = models.SparseVector(indices=point.words[0], values=point.words[1])
+    return vectors
+
+
+def _query(question: EngineQuestion) -> list[float] | models.SparseVector:
+    if isinstance(question.asked, tuple):
+        return models.SparseVector(indices=question.asked[0], values=question.asked[1])
+    return question.asked
 
 
 def _names(ids: Sequence[uuid.UUID]) -> list[models.ExtendedPointId]:

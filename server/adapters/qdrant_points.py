@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.domain.compounds import NUMERIC_DESCRIPTORS, JsonValue
-from server.domain.search import VECTOR_LEGS, Leg
-from server.ports import Point, Vector
+from server.domain.search import VECTOR_LEGS
+from server.ports import Point, Vector, Words
 
 # Keys of the payload. Texts and booleans become terms of one array, so that one keyword index serves every field, whatever its name;
 # numbers need an index for each field, because ranges do.
@@ -36,6 +36,8 @@ class EnginePoint:
     id: uuid.UUID
     vectors: dict[str, list[float]]
     payload: dict[str, object]
+    # Numbers and weights of its words, in one order.
+    words: tuple[list[int], list[float]] = ([], [])
 
 
 def engine_points(points: Sequence[Point], dimension: int) -> list[EnginePoint]:
@@ -49,7 +51,18 @@ def engine_points(points: Sequence[Point], dimension: int) -> list[EnginePoint]:
     for point, known in zip(points, vectors, strict=True):
         if len(known) != len(point.vectors):
             raise ValueError(f"Point {point.id} has vectors {sorted(point.vectors)}; the index knows {[leg.value for leg in VECTOR_LEGS]}.")
-    return [EnginePoint(point.id, known, _payload(point)) for point, known in zip(points, vectors, strict=True)]
+    return [
+        EnginePoint(point.id, known, _payload(point), engine_words(point.words, f"point {point.id}"))
+        for point, known in zip(points, vectors, strict=True)
+    ]
+
+
+def engine_words(words: Words, name: str) -> tuple[list[int], list[float]]:
+    """Numbers and weights of words. Raises ValueError for a number beyond 32 bits and a weight that is not positive and finite."""
+    for number, weight in words.items():
+        if not (0 <= number < 1 << 32 and 0 < weight < math.inf):
+            raise ValueError(f"Words of {name}: {number} weighs {weight}; numbers have 32 bits, weights are positive and finite.")
+    return list(words), [float(weight) for weight in words.values()]
 
 
 def unit_vectors(vectors: Sequence[Vector], dimension: int, names: Sequence[str] | None = None) -> NDArray[np.float32]:

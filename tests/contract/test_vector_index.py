@@ -15,7 +15,7 @@ from server.domain.compounds import JsonValue
 from server.domain.errors import AtomasError, Reason
 from server.domain.filters import And, Condition, Filter, Not, Or
 from server.domain.search import Leg
-from server.ports import Point, Vector, VectorIndex
+from server.ports import Point, Question, ScoredPoint, Vector, VectorIndex
 from tests.contract.indexes import INDEXES
 from tests.fakes_index import FakeIndex
 
@@ -340,6 +340,69 @@ def test_searches_and_writes_may_come_from_many_threads(index: VectorIndex) -> N
         thread.join()
     assert failures == []
     assert [id.int for id in index.ids()] == [i for i in range(400) if i % 100 >= 50]
+
+
+def words_point(number: int, words: dict[int, float], library: str = "one") -> Point:
+    return Point(identifier(number), library, {Leg.MOLECULES: vectors(1)[0]}, {"charge": number}, f"document {number}", words)
+
+
+def lexical(index: VectorIndex, words: dict[int, float], limit: int = 10, **options: object) -> list[ScoredPoint]:
+    [hits] = index.search_legs([Question(Leg.LEXICAL, words)], limit, **options)  # type: ignore[arg-type] # options of search_legs
+    return hits
+
+
+def test_rare_words_weigh_more_than_common_ones(index: VectorIndex) -> None:
+    everywhere, rare, never = 7, 4_294_967_295, 12
+    index.upsert([words_point(i, {everywhere: 1.0, **({rare: 2.0} if i == 3 else {})}) for i in range(10)] + [point(99, vectors(1)[0])])
+    hits = lexical(index, {everywhere: 1.0, rare: 1.0, never: 5.0})
+    assert [hit.id.int for hit in hits] == [3, 0, 1, 2, 4, 5, 6, 7, 8, 9]
+    common = math.log(1 + 0.5 / 10.5)
+    assert hits[0].score == pytest.approx(common + 2 * math.log(1 + 9.5 / 1.5), rel=1e-3)
+    assert hits[1].score == pytest.approx(common, rel=1e-3)
+    assert lexical(index, {never: 1.0}) == []
+    assert lexical(index, {}) == []
+
+
+def test_words_are_searched_within_libraries_filters_and_chosen_points(index: VectorIndex) -> None:
+    index.upsert([words_point(i, {1: 1.0 + i}, library=f"l{i % 2}") for i in range(8)])
+    assert [hit.id.int for hit in lexical(index, {1: 1.0}, libraries=["l1"])] == [7, 5, 3, 1]
+    assert [hit.id.int for hit in lexical(index, {1: 1.0}, filter=Condition("charge", "<", 3))] == [2, 1, 0]
+    assert [hit.id.int for hit in lexical(index, {1: 1.0}, only=[identifier(6), identifier(2), identifier(77)])] == [6, 2]
+    assert lexical(index, {1: 1.0}, only=[]) == []
+
+
+def test_questions_to_several_legs_answer_as_each_alone(index: VectorIndex) -> None:
+    a, b, query = vectors(3)
+    both = [Point(identifier(i), "one", {Leg.MOLECULES: v, Leg.TEXTS: -v}, {}, "", {i: 1.0, 5: 1.0}) for i, v in ((1, a), (2, b))]
+    index.upsert(both)
+    questions = [Question(Leg.MOLECULES, query), Question(Leg.LEXICAL, {}), Question(Leg.TEXTS, query), Question(Leg.LEXICAL, {2: 1.0})]
+    together = index.search_legs(questions, 5)
+    assert [numbers(hits) for hits in together] == [numbers(index.search_legs([question], 5)[0]) for question in questions]
+    assert numbers(together[0]) == numbers(together[2])[::-1]
+    assert (numbers(together[1]), numbers(together[3])) == ([], [2])
+    [[alone]] = index.search_legs([Question(Leg.MOLECULES, query)], 5, only=[identifier(2)])
+    assert alone.score == pytest.approx(cosine(b, query), abs=1e-3)
+
+
+def test_words_are_replaced_and_deleted_with_their_point(index: VectorIndex) -> None:
+    index.upsert([words_point(1, {1: 1.0}), words_point(2, {1: 2.0}), words_point(3, {1: 3.0})])
+    index.upsert([words_point(1, {2: 1.0}), point(2, vectors(1)[0])])
+    assert [hit.id.int for hit in lexical(index, {1: 1.0})] == [3]
+    assert [hit.id.int for hit in lexical(index, {2: 1.0})] == [1]
+    assert set(index.fetch_vectors([identifier(1)])[identifier(1)]) == {Leg.MOLECULES}
+    index.delete([identifier(1)])
+    assert lexical(index, {2: 1.0}) == []
+
+
+@pytest.mark.parametrize("words", [{-1: 1.0}, {1 << 32: 1.0}, {1: math.nan}, {1: math.inf}, {1: 0.0}, {1: -2.0}])
+def test_words_that_weigh_nothing_sensible_are_refused_before_anything_is_written(index: VectorIndex, words: dict[int, float]) -> None:
+    with pytest.raises(ValueError, match="weigh"):
+        index.upsert([words_point(1, {1: 1.0}), words_point(2, words)])
+    with pytest.raises(ValueError, match="weigh"):
+        lexical(index, words)
+    with pytest.raises(ValueError, match="cannot be asked"):
+        index.search_legs([Question(Leg.MOLECULES, {1: 1.0})], 5)
+    assert index.count() == 0
 
 
 # Few names and values, so that conditions often hold; the names are as bad as people's columns.
