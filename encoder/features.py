@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rdkit import Chem
 from rdkit.Chem import rdFingerprintGenerator, rdMolDescriptors
 
+from encoder.maccs import maccs_keys
 from encoder.tokenizer import is_atom, split_smiles, split_text
 
 # Part of every model's hash. Raise it whenever a text or a molecule gets other features than before; the golden test tells when.
@@ -165,6 +166,8 @@ _FLAT = rdFingerprintGenerator.GetMorganGenerator(radius=3)
 _STEREO_LABELS = {label: label.name for label in Chem.BondStereo.values.values() if label > Chem.BondStereo.STEREOANY}
 _ELEMENTS = 119  # the dummy atom `*` is element 0
 _FORMULA = re.compile(r"([A-Z][a-z]?)(\d*)")
+_STEREO_MARK = re.compile(r"[@/\\]")
+_MACCS_NAMES = [f"maccs:{bit}" for bit in range(167)]
 
 
 class MoleculeFeatures:
@@ -194,8 +197,8 @@ class MoleculeFeatures:
         keys: Counter[str] = Counter()
         for text in smiles:
             molecule = _parse(text)
-            environments.update(set(itertools.chain.from_iterable(_atom_environments(molecule))))
-            keys.update(_whole_keys(molecule, text))
+            environments.update(set(itertools.chain.from_iterable(_atom_environments(molecule, text))))
+            keys.update(_whole_keys(molecule, text, _atoms(molecule)))
             keys.update({token for token in split_smiles(text) if not is_atom(token)})
         elements = [f"element:{number}" for number in range(_ELEMENTS)]
         kept = sorted(key for key, count in keys.items() if count >= min_molecules)
@@ -212,12 +215,13 @@ class MoleculeFeatures:
         for text in smiles:
             start = len(ids)
             molecule = _parse(text)
-            whole = [row for key in _whole_keys(molecule, text) if (row := key_rows.get(key)) is not None]
+            atoms_of_molecule = _atoms(molecule)
+            whole = [row for key in _whole_keys(molecule, text, atoms_of_molecule) if (row := key_rows.get(key)) is not None]
             ids += whole
             feature_counts.append(len(whole))
             context.append(False)
-            environments = _atom_environments(molecule)
-            elements = [atom.GetAtomicNum() for atom in _atoms(molecule)]
+            environments = _atom_environments(molecule, text)
+            elements = [atom.GetAtomicNum() for atom in atoms_of_molecule]
             tokens = split_smiles(text)
             are_atoms = list(map(is_atom, tokens))
             atoms = iter(_atom_of_token(text, molecule, sum(are_atoms)))
@@ -261,9 +265,10 @@ def _atom_of_token(smiles: str, molecule: Chem.Mol, atom_tokens: int) -> list[in
     return places
 
 
-def _atom_environments(molecule: Chem.Mol) -> list[set[int]]:
+def _atom_environments(molecule: Chem.Mol, smiles: str) -> list[set[int]]:
     per_atom: list[set[int]] = [set() for _ in range(molecule.GetNumAtoms())]
-    for generator in (_CHIRAL, _FLAT):
+    # Without a stereo label the environments with chirality are those without, of a smaller radius: half of all molecules.
+    for generator in (_CHIRAL, _FLAT) if _STEREO_MARK.search(smiles) else (_FLAT,):
         output = rdFingerprintGenerator.AdditionalOutput()
         output.AllocateAtomToBits()
         generator.GetSparseCountFingerprint(molecule, additionalOutput=output)
@@ -277,24 +282,25 @@ def _atoms(molecule: Chem.Mol) -> list[Chem.Atom]:
     return [molecule.GetAtomWithIdx(index) for index in range(molecule.GetNumAtoms())]
 
 
-def _whole_keys(molecule: Chem.Mol, smiles: str) -> list[str]:
-    keys = [f"maccs:{bit}" for bit in rdMolDescriptors.GetMACCSKeysFingerprint(molecule).GetOnBits()]
+def _whole_keys(molecule: Chem.Mol, smiles: str, atoms: list[Chem.Atom]) -> list[str]:
+    bonds = [molecule.GetBondWithIdx(index) for index in range(molecule.GetNumBonds())]
+    bond_rings = molecule.GetRingInfo().BondRings()
+    keys = [_MACCS_NAMES[bit] for bit in maccs_keys(molecule, smiles, atoms, bonds, bond_rings)]
     formula = rdMolDescriptors.CalcMolFormula(molecule)
     keys += [f"count:{element}{min(int(count or 1), 80)}" for element, count in _FORMULA.findall(formula)]
     # Charges that the spelling does not show come with RDKit's reading of N(=O)=O.
-    charges = [charge for atom in _atoms(molecule) if (charge := atom.GetFormalCharge())]
+    charges = [charge for atom in atoms if (charge := atom.GetFormalCharge())]
     keys.append(f"charge:{sum(charges)}")
     charged = Counter("+" if charge > 0 else "-" for charge in charges)
     keys += [f"charged:{sign}{count}" for sign, count in charged.items()]
-    rings = Counter(map(len, molecule.GetRingInfo().AtomRings()))
+    rings = Counter(map(len, bond_rings))
     keys += [f"ring:{size}x{count}" for size, count in rings.items()]
     keys.append(f"rings:{sum(rings.values())}")
     keys.append(f"fragments:{smiles.count('.')}")
     # Looking for stereo labels costs more than looking whether the spelling can have any.
     stereo: Counter[str] = Counter()
     if "@" in smiles:
-        stereo.update(atom.GetProp("_CIPCode") for atom in _atoms(molecule) if atom.HasProp("_CIPCode"))
-    bonds = [molecule.GetBondWithIdx(index) for index in range(molecule.GetNumBonds())]
+        stereo.update(atom.GetProp("_CIPCode") for atom in atoms if atom.HasProp("_CIPCode"))
     if "/" in smiles or "\\" in smiles:
         stereo.update(_STEREO_LABELS[label] for bond in bonds if (label := bond.GetStereo()) in _STEREO_LABELS)
     keys += [f"stereo:{label}{count}" for label, count in stereo.items()]

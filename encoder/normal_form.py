@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 
 from rdkit import Chem, rdBase
+from rdkit.Chem import rdqueries
 from rdkit.Chem.MolStandardize import rdMolStandardize
 
 from encoder.inchi import inchikey, is_standard_inchikey
@@ -33,6 +34,7 @@ _SALTS = rdMolStandardize.MetalDisconnector()
 _SALTS.SetMetalNof(Chem.MolFromSmarts(_SALT_METALS + "~[#7,#8,F]"))
 _SALTS.SetMetalNon(Chem.MolFromSmarts(_SALT_METALS + "~[#16,#34,Cl,Br,I]"))
 
+_HAS_ATOM_MAP = rdqueries.HasPropQueryAtom("molAtomMapNumber")
 _HAS_CHARGE = re.compile(r"[+-]\d*\]")
 _LARGEST_ORGANIC = rdMolStandardize.LargestFragmentChooser(preferOrganic=True)
 # Protons only: hydride is never added, so the parent's InChIKey differs from the fragment's in its last letter at most.
@@ -56,9 +58,8 @@ def normal_form(molecule: Chem.Mol) -> NormalForm:
     between salt metals and heteroatoms become ionic. Tautomers are not merged. A standard InChIKey never changes, so keys published
     elsewhere find the compound: a repair that would change it is not made.
     """
-    for atom in molecule.GetAtoms():
-        if atom.GetAtomMapNum():
-            atom.SetAtomMapNum(0)
+    for atom in molecule.GetAtomsMatchingQuery(_HAS_ATOM_MAP):
+        atom.SetAtomMapNum(0)
     smiles, molecule = canonical(molecule)
     key = inchikey(molecule, smiles)
     for _ in range(_MAX_ROUNDS):

@@ -236,6 +236,8 @@ def _too_many_atoms(atoms: int, limits: Limits) -> MoleculeError:
 
 def _refuse_queries(molecule: Chem.Mol) -> None:
     """Attachment points (`*`, R groups) are structure and stay; atom lists, "any halogen" or "any bond" are questions."""
+    if not molecule.HasQuery():  # thirty times as fast as looking at every atom from here
+        return
     for atom in molecule.GetAtoms():
         if atom.HasQuery() and (atom.GetQueryType() or not atom.DescribeQuery().startswith("AtomNull")):
             raise MoleculeError(Reason.UNSUPPORTED, f"Atom {atom.GetIdx() + 1} is a query (a list or class of atoms), not an element.")
