@@ -1,6 +1,7 @@
 """The gRPC server: services, health, reflection, limits."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import structlog
 from google.longrunning.operations_pb2_grpc import add_OperationsServicer_to_server
@@ -18,6 +19,7 @@ from server.ports import Ports
 from server.rpc.calls import Calls
 from server.rpc.interceptors import CallInterceptor
 from server.rpc.library_servicer import LibraryServicer
+from server.rpc.methods import MethodTable
 from server.rpc.model_servicer import EmbeddingServicer, ModelServicer
 from server.rpc.operations_servicer import OperationsServicer
 from server.rpc.search_servicer import SearchServicer
@@ -51,11 +53,14 @@ class App:
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 30_000),
             ],
         )
-        add_LibraryServiceServicer_to_server(LibraryServicer(ports, self._calls), self._server)
-        add_SearchServiceServicer_to_server(SearchServicer(ports, self._calls, settings), self._server)
-        add_EmbeddingServiceServicer_to_server(EmbeddingServicer(ports, self._calls, settings), self._server)
-        add_ModelServiceServicer_to_server(ModelServicer(ports), self._server)
-        add_OperationsServicer_to_server(OperationsServicer(ports, self._calls), self._server)
+        # Every service is added to gRPC through the table, from which the HTTP gateway calls.
+        self.methods = MethodTable(self._server)
+        services: Any = self.methods
+        add_LibraryServiceServicer_to_server(LibraryServicer(ports, self._calls), services)
+        add_SearchServiceServicer_to_server(SearchServicer(ports, self._calls, settings), services)
+        add_EmbeddingServiceServicer_to_server(EmbeddingServicer(ports, self._calls, settings), services)
+        add_ModelServiceServicer_to_server(ModelServicer(ports), services)
+        add_OperationsServicer_to_server(OperationsServicer(ports, self._calls), services)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection([*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
 

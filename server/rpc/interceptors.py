@@ -20,7 +20,7 @@ REQUEST_ID = "x-request-id"
 
 
 class CallInterceptor(aio.ServerInterceptor):  # type: ignore[misc, unused-ignore]  # grpc's stubs leave the class untyped
-    """Wraps the service's own unary and bidirectional calls; health and reflection pass through unchanged when they stream."""
+    """Wraps the service's own calls; health and reflection pass through unchanged."""
 
     async def intercept_service(
         self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]], handler_call_details: grpc.HandlerCallDetails
@@ -33,6 +33,8 @@ class CallInterceptor(aio.ServerInterceptor):  # type: ignore[misc, unused-ignor
         codecs = {"request_deserializer": handler.request_deserializer, "response_serializer": handler.response_serializer}
         if handler.unary_unary:
             return grpc.unary_unary_rpc_method_handler(_unary(method, handler.unary_unary), **codecs)
+        if handler.unary_stream:
+            return grpc.unary_stream_rpc_method_handler(_stream(method, handler.unary_stream), **codecs)
         if handler.stream_stream:
             return grpc.stream_stream_rpc_method_handler(_stream(method, handler.stream_stream), **codecs)
         return handler
@@ -40,7 +42,7 @@ class CallInterceptor(aio.ServerInterceptor):  # type: ignore[misc, unused-ignor
 
 def _unary(method: str, call: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
     async def wrapped(request: Any, context: Any) -> Any:
-        async with _Watched(method, context):
+        async with Watched(method, context):
             return await call(request, context)
 
     return wrapped
@@ -48,15 +50,15 @@ def _unary(method: str, call: Callable[[Any, Any], Awaitable[Any]]) -> Callable[
 
 def _stream(method: str, call: Callable[[Any, Any], AsyncIterator[Any]]) -> Callable[[Any, Any], AsyncIterator[Any]]:
     async def wrapped(requests: Any, context: Any) -> AsyncIterator[Any]:
-        async with _Watched(method, context):
+        async with Watched(method, context):
             async for response in call(requests, context):
                 yield response
 
     return wrapped
 
 
-class _Watched:
-    """One call from beginning to end."""
+class Watched:
+    """One call from beginning to end, whoever carries it: its context is told of a refusal by `abort`."""
 
     def __init__(self, method: str, context: Any) -> None:
         self._method = method.rpartition("/")[2]

@@ -15,9 +15,13 @@ from server.ports import Ports
 from server.rpc import convert, names, page_tokens
 from server.rpc.calls import Calls
 from server.rpc.paging import page_size
-from server.usecases import import_compounds, manage_libraries, track_operations
+from server.usecases import export_compounds, import_compounds, manage_libraries, track_operations
 
+# What a deletion waits for the library's name to be free again: enough for some ten thousand compounds.
+PURGE_PATIENCE_SECONDS = 3.0
 _LIBRARY_FIELDS = ("display_name", "description")
+# An export's messages stay about this small, so that neither side holds much of a library.
+_EXPORT_BYTES = 1024 * 1024
 
 
 class LibraryServicer(LibraryServiceServicer):
@@ -58,7 +62,8 @@ class LibraryServicer(LibraryServiceServicer):
         return convert.library_message(library)
 
     async def DeleteLibrary(self, request: pb.DeleteLibraryRequest, context: Any) -> Empty:
-        await self._calls.run(manage_libraries.delete_library, names.library_id(request.name), request.force, self._ports)
+        library = names.library_id(request.name)
+        await self._calls.run(manage_libraries.delete_library, library, request.force, self._ports, patience_seconds=PURGE_PATIENCE_SECONDS)
         return Empty()
 
     async def GetCompound(self, request: pb.GetCompoundRequest, context: Any) -> library_pb2.Compound:
@@ -106,6 +111,40 @@ class LibraryServicer(LibraryServiceServicer):
                 raise AtomasError(Reason.IMPORT_PROTOCOL, "An import stream is one `start`, then `rows`, then `finish`.")
             yield pb.ImportCompoundsResponse(operation=operation.resource_name, acknowledged_rows=received, complete=complete)
 
+    async def ExportCompounds(self, request: pb.ExportCompoundsRequest, context: Any) -> AsyncIterator[pb.ExportCompoundsResponse]:
+        """Every message can be the last: its token goes on after it."""
+        convert.check_mask(request.read_mask)
+        scope = page_tokens.scope_of(request)
+        after, examined = _export_place(page_tokens.decode(request.resume_token, scope))
+        export = await self._calls.run(
+            export_compounds.start_export,
+            names.library_id(request.parent),
+            request.filter,
+            "molblock" in request.read_mask.paths,
+            self._ports,
+        )
+        while True:
+            step = await self._calls.run(export_compounds.export_step, export, after, self._ports)
+            message = pb.ExportCompoundsResponse(compound_count=export.compound_count, examined_count=examined)
+            size = 0
+            for compound in step.compounds:
+                whole = convert.compound_message(compound)
+                whole.molblock = step.molblocks.get(compound.inchikey, "")
+                message.compounds.append(convert.masked(whole, request.read_mask))
+                size += message.compounds[-1].ByteSize()
+                if size > _EXPORT_BYTES:
+                    message.resume_token = page_tokens.encode(f"{compound.inchikey} {examined}", scope)
+                    yield message
+                    message = pb.ExportCompoundsResponse(compound_count=export.compound_count, examined_count=examined)
+                    size = 0
+            after, examined = step.after, examined + step.examined
+            message.examined_count = examined
+            # Once nothing is left, a token would only lead past the end.
+            message.resume_token = page_tokens.encode(f"{after} {examined}", scope) if after else ""
+            yield message
+            if not after:
+                return
+
     async def ListRejections(self, request: pb.ListRejectionsRequest, context: Any) -> pb.ListRejectionsResponse:
         scope = page_tokens.scope_of(request)
         size = page_size(request.page_size, 1000)
@@ -114,3 +153,9 @@ class LibraryServicer(LibraryServiceServicer):
         found = await self._calls.run(track_operations.list_rejections, operation, after, size + 1, self._ports)
         token = page_tokens.encode(str(found[size - 1].position), scope) if len(found) > size else ""
         return pb.ListRejectionsResponse(rejections=[convert.rejection_message(each) for each in found[:size]], next_page_token=token)
+
+
+def _export_place(cursor: str) -> tuple[str, int]:
+    """InChIKey to go on after, and compounds looked at before."""
+    after, _, examined = cursor.partition(" ")
+    return after, int(examined or 0)

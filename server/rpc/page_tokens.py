@@ -24,11 +24,11 @@ class Scope:
 
 
 def scope_of(request: Message, model: str = "") -> Scope:
-    """The scope of a request that has `page_token` and `page_size`; the page size may change from page to page."""
+    """The scope of a request without what says where to go on; the page size may change from page to page."""
     bare = type(request)()
     bare.CopyFrom(request)
-    bare.ClearField("page_token")
-    bare.ClearField("page_size")
+    for field in {"page_token", "page_size", "resume_token"} & set(request.DESCRIPTOR.fields_by_name):
+        bare.ClearField(field)
     name = request.DESCRIPTOR.full_name.encode()
     return Scope(hashlib.blake2b(name + bare.SerializeToString(deterministic=True), digest_size=12).hexdigest(), model)
 
