@@ -16,7 +16,7 @@ from server.domain.filters import Filter
 from server.domain.libraries import Library
 from server.domain.models import IndexEntry, ModelVersion, StoredModel
 from server.domain.operations import Chunk, ImportRow, Operation, Rejection, State
-from server.domain.search import Leg
+from server.domain.search import Leg, NamedCompound
 from server.jobs import Job
 
 Vector: TypeAlias = NDArray[np.float32]
@@ -254,6 +254,26 @@ class Compounds(Protocol):
 
 
 class Operations(Protocol):
+class Names(Protocol):
+    """Compounds by what people call them, in some of the libraries or, for None, in all.
+
+    Finds what `Compounds.save` wrote, from then on until the compound or its library is marked deleted. A compound comes once for each of
+    its names that match; of more than `limit` matches some are left out.
+    """
+
+    def spelled(self, text: str, libraries: Sequence[str] | None, limit: int) -> list[NamedCompound]:
+        """Names and source ids that the text spells, whatever the case, spaces, signs and Greek letters (`server.domain.names`)."""
+        ...
+
+    def misspelled(self, text: str, libraries: Sequence[str] | None, limit: int) -> list[NamedCompound]:
+        """Names that one typo makes the text of: a letter more, less, another, or two neighbours swapped. Not the text itself."""
+        ...
+
+    def with_inchikey(self, beginning: str, libraries: Sequence[str] | None, limit: int) -> list[NamedCompound]:
+        """Compounds whose InChIKey begins so, by InChIKey; a whole key finds its compound, a first block its stereoisomers too."""
+        ...
+
+
     """Operations, their accepted chunks, their rejections.
 
     Locks are taken in one order, operation, compounds, library, or transactions of a server database may block each other.
@@ -389,6 +409,8 @@ class Transaction(Protocol):
     def operations(self) -> Operations: ...
     @property
     def models(self) -> ModelVersions: ...
+    def names(self) -> Names: ...
+    @property
     @property
     def job_starts(self) -> JobStarts: ...
 

@@ -8,11 +8,15 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Literal
 
+from rapidfuzz.distance import OSA
+
 from server.domain.compounds import Compound
 from server.domain.errors import AtomasError, Reason
 from server.domain.libraries import Library
 from server.domain.models import IndexEntry, ModelState, StoredModel
+from server.domain.names import MAX_NAME_CHARACTERS, MAX_NEAR_CHARACTERS, MIN_NEAR_CHARACTERS, normalised
 from server.domain.operations import Chunk, ChunkState, Counts, ImportRow, Operation, Rejection, State
+from server.domain.search import NamedCompound
 
 Place = tuple[str, str]
 
@@ -87,6 +91,7 @@ class FakeTransaction:
         self.libraries = _Libraries(tables, require_writing)
         self.compounds = _Compounds(tables, require_writing)
         self.operations = _Operations(tables, require_writing)
+        self.names = _Names(tables)
         self.models = _Models(tables, require_writing)
         self.job_starts = _JobStarts(tables, require_writing)
 
@@ -262,6 +267,40 @@ class _Compounds:
 
     def _visible(self, place: Place) -> bool:
         return place[0] in self._tables.libraries
+
+
+class _Names:
+    """Every name of every compound, compared."""
+
+    def __init__(self, tables: _Tables) -> None:
+        self._tables = tables
+
+    def spelled(self, text: str, libraries: Sequence[str] | None, limit: int) -> list[NamedCompound]:
+        return self._found(text, 0, libraries)[:limit]
+
+    def misspelled(self, text: str, libraries: Sequence[str] | None, limit: int) -> list[NamedCompound]:
+        return self._found(text, 1, libraries)[:limit]
+
+    def with_inchikey(self, beginning: str, libraries: Sequence[str] | None, limit: int) -> list[NamedCompound]:
+        keys = sorted((inchikey, library) for library, inchikey in self._within(libraries) if inchikey.startswith(beginning))
+        return [NamedCompound(library, inchikey, inchikey) for inchikey, library in keys][:limit]
+
+    def _found(self, text: str, typos: int, libraries: Sequence[str] | None) -> list[NamedCompound]:
+        wanted = normalised(text)
+        lengths = range(MIN_NEAR_CHARACTERS if typos else 1, (MAX_NEAR_CHARACTERS if typos else MAX_NAME_CHARACTERS) + 1)
+        found = []
+        for library, inchikey in self._within(libraries):
+            compound = self._tables.compounds[library, inchikey]
+            said = [(name, True) for name in compound.source_ids if not typos]
+            said += [(name, False) for name in dict.fromkeys((compound.display_name, *compound.synonyms))]
+            for name, is_id in said:
+                if len(normalised(name)) in lengths and OSA.distance(normalised(name), wanted) == typos:
+                    found.append(NamedCompound(library, inchikey, name, is_id))
+        return found
+
+    def _within(self, libraries: Sequence[str] | None) -> list[Place]:
+        known = self._tables.libraries if libraries is None else [library for library in libraries if library in self._tables.libraries]
+        return [place for place in self._tables.compounds if place[0] in known]
 
 
 class _Operations:

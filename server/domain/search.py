@@ -38,6 +38,16 @@ class Query:
 
 
 @dataclass(frozen=True)
+class NamedCompound:
+    """A compound and the name, id or InChIKey it was found by, as its records spell it."""
+
+    library: str
+    inchikey: str
+    name: str
+    is_id: bool = False
+
+
+@dataclass(frozen=True)
 class LegScore:
     """Cosine similarity and rank (from 1) of a hit in one leg."""
 

@@ -46,6 +46,13 @@ def compound_from(library: str, row: AnyRow) -> Compound:
     return Compound(library, structure, records, row.revision, row.create_time, row.update_time)
 
 
+def names_in(records: str) -> tuple[list[str], list[str]]:
+    """Source ids and names that the column `records` of a compound holds."""
+    said = json.loads(records)
+    names = [name for record in said for name in (record.get("name", ""), *record.get("synonyms", ())) if name]
+    return [record["id"] for record in said if "id" in record], names
+
+
 def operation_from(row: AnyRow, library: str, rejected_by_reason: dict[str, int]) -> Operation:
     """The operation in a row of `operations`."""
     counts = Counts(

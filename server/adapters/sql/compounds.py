@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from server.adapters.sql.codec import compound_columns, compound_from
 from server.adapters.sql.failures import conflict
+from server.adapters.sql.names import rewrite
 from server.adapters.sql.session import Session, batches
 from server.adapters.sql.tables import PlainText, compounds, index_entries, libraries, model_versions
 from server.domain.compounds import Compound
@@ -64,6 +65,11 @@ class SqlCompounds:
             self._replace(key, [compound for inchikey, compound in latest.items() if (key, inchikey) in self._held])
             self._insert(key, [compound for inchikey, compound in latest.items() if (key, inchikey) not in self._held])
             self._held.update((key, inchikey) for inchikey in latest)
+            rows: dict[str, int] = {}
+            for batch in batches(sorted(latest)):
+                query = self._each(select(compounds.c.key, compounds.c.inchikey), key, batch)
+                rows.update((row.inchikey, row.key) for row in self._session.connection.execute(query))
+            rewrite(self._session, rows, list(latest.values()))
 
     def mark_deleted(self, library: str, inchikey: str) -> None:
         session = self._session

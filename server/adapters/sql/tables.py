@@ -127,6 +127,15 @@ Index(
     postgresql_where=compounds.c.delete_time.is_not(None),
 )
 
+# What names and ids are looked up by (`server.domain.names`); the names themselves are in the records.
+name_keys = Table(
+    "name_keys",
+    metadata,
+    Column("compound_key", _Key, ForeignKey(compounds.c.key, ondelete="CASCADE"), primary_key=True),
+    Column("number", BigInteger, primary_key=True, index=True),
+    sqlite_with_rowid=False,
+)
+
 model_versions = Table(
     "model_versions",
     metadata,

@@ -10,6 +10,7 @@ from server.adapters.sql.job_starts import SqlJobStarts
 from server.adapters.sql.libraries import SqlLibraries
 from server.adapters.sql.migrate import require_current_schema
 from server.adapters.sql.models import SqlModels
+from server.adapters.sql.names import SqlNames
 from server.adapters.sql.operations import SqlOperations
 from server.adapters.sql.session import Session
 
@@ -21,6 +22,7 @@ class SqlTransaction:
         self.libraries = SqlLibraries(session)
         self.compounds = SqlCompounds(session)
         self.operations = SqlOperations(session)
+        self.names = SqlNames(session)
         self.models = SqlModels(session)
         self.job_starts = SqlJobStarts(session)
 
