@@ -253,7 +253,6 @@ class Compounds(Protocol):
         ...
 
 
-class Operations(Protocol):
 class Names(Protocol):
     """Compounds by what people call them, in some of the libraries or, for None, in all.
 
@@ -274,6 +273,7 @@ class Names(Protocol):
         ...
 
 
+class Operations(Protocol):
     """Operations, their accepted chunks, their rejections.
 
     Locks are taken in one order, operation, compounds, library, or transactions of a server database may block each other.
@@ -408,9 +408,9 @@ class Transaction(Protocol):
     @property
     def operations(self) -> Operations: ...
     @property
-    def models(self) -> ModelVersions: ...
     def names(self) -> Names: ...
     @property
+    def models(self) -> ModelVersions: ...
     @property
     def job_starts(self) -> JobStarts: ...
 
