@@ -1,6 +1,6 @@
 """Texts and molecules in, normalised vectors out: the trained encoder as the service uses it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from encoder.checkpoint import DEFAULT_WEIGHTS, Checkpoint, load_checkpoint
-from encoder.features import TokenFeatures
+from encoder.levels import ItemLevels, split_levels
 from encoder.manifest import molecule_tokens, text_tokens
 from encoder.model.atomas import TokenBatch
 from encoder.model.config import Modality
@@ -64,40 +64,71 @@ class Encoder:
         """Count the tokens of a molecule: its SMILES tokens and one for the whole. May be called from any thread."""
         return molecule_tokens(smiles)
 
+    @property
+    def has_hierarchy(self) -> bool:
+        """Whether the checkpoint holds the levels of words and atoms, phrases and fragments, texts and molecules."""
+        return self._checkpoint.model.hierarchy is not None
+
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return vectors (N, dimension) of length 1. EmptyInputError or TooLongError name the first text that cannot be encoded."""
-        lengths = [self.text_tokens(text) for text in texts]
-        for text, length in zip(texts, lengths, strict=True):
-            if not length:
-                raise EmptyInputError("the text is empty; write what to search for")
-            self._refuse_long(length, "text", text)
-        return self._encode("text", texts, lengths, self._checkpoint.text_features)
+        return self._encode("text", texts, self._text_lengths(texts))
 
     def encode_molecules(self, smiles: Sequence[str]) -> NDArray[np.float32]:
         """Return vectors (N, dimension) of length 1 for canonical SMILES as `encoder.molecules` gives them.
 
         EmptyInputError, TooLongError or ValueError name the first molecule that cannot be encoded.
         """
+        return self._encode("molecule", smiles, self._molecule_lengths(smiles))
+
+    def text_levels(self, texts: Sequence[str]) -> list[ItemLevels]:
+        """Return the levels of the hierarchy of each text; raises as `encode_texts`, and ValueError without a hierarchy."""
+        return self._levels("text", texts, self._text_lengths(texts))
+
+    def molecule_levels(self, smiles: Sequence[str]) -> list[ItemLevels]:
+        """Return the levels of the hierarchy of each canonical SMILES; raises as `encode_molecules`, and ValueError without a hierarchy."""
+        return self._levels("molecule", smiles, self._molecule_lengths(smiles))
+
+    def _text_lengths(self, texts: Sequence[str]) -> list[int]:
+        lengths = [self.text_tokens(text) for text in texts]
+        for text, length in zip(texts, lengths, strict=True):
+            if not length:
+                raise EmptyInputError("the text is empty; write what to search for")
+            self._refuse_long(length, "text", text)
+        return lengths
+
+    def _molecule_lengths(self, smiles: Sequence[str]) -> list[int]:
         lengths = [self.molecule_tokens(text) for text in smiles]
         for text, length in zip(smiles, lengths, strict=True):
             if not text.strip():
                 raise EmptyInputError("the SMILES is empty")
             self._refuse_long(length, "molecule", text)
-        return self._encode("molecule", smiles, lengths, self._checkpoint.molecule_features)
+        return lengths
 
     def _refuse_long(self, length: int, what: str, item: str) -> None:
         if length > self.max_tokens:
             raise TooLongError(f"the {what} has {length} tokens, the model reads at most {self.max_tokens}; it begins with {item[:40]!r}")
 
-    def _encode(
-        self, modality: Modality, items: Sequence[str], lengths: list[int], featurise: Callable[[Sequence[str]], TokenFeatures]
-    ) -> NDArray[np.float32]:
+    def _encode(self, modality: Modality, items: Sequence[str], lengths: list[int]) -> NDArray[np.float32]:
         vectors = np.empty((len(items), self.dimension), dtype=np.float32)
         for rows in _passes(lengths):
-            batch = TokenBatch.from_features(featurise([items[row] for row in rows]))
+            batch = self._batch(modality, [items[row] for row in rows])
             with torch.inference_mode():
                 vectors[rows] = self._checkpoint.model.vectors(modality, batch).numpy()
         return vectors
+
+    def _levels(self, modality: Modality, items: Sequence[str], lengths: list[int]) -> list[ItemLevels]:
+        found: dict[int, ItemLevels] = {}
+        model = self._checkpoint.model
+        for rows in _passes(lengths):
+            batch = self._batch(modality, [items[row] for row in rows])
+            with torch.inference_mode():
+                levels = model.levels(modality, model(modality, batch))
+            found.update(zip(rows, split_levels(levels, [lengths[row] for row in rows]), strict=True))
+        return [found[row] for row in range(len(items))]
+
+    def _batch(self, modality: Modality, items: list[str]) -> TokenBatch:
+        features = self._checkpoint.text_features if modality == "text" else self._checkpoint.molecule_features
+        return TokenBatch.from_features(features(items))
 
 
 def _passes(lengths: list[int]) -> list[list[int]]:

@@ -28,12 +28,12 @@ def sample_features() -> tuple[TextFeatures, MoleculeFeatures]:
     return text, MoleculeFeatures.learn(sorted({pair.smiles for pair in sample_pairs()}), min_molecules=2)
 
 
-def small_model(layers: int = 2, seed: int = 0, max_tokens: int = 4096) -> AtomasEncoder:
+def small_model(layers: int = 2, seed: int = 0, max_tokens: int = 4096, hierarchy_width: int = 0) -> AtomasEncoder:
     """Random weights; the gates of the layers and the pooling weights are open, so that every part has its say."""
     text, molecule = sample_features()
     config = EncoderConfig(text.rows, molecule.rows, width=32, head_width=64, dimension=32, attention_heads=2, attention_width=16)
     torch.manual_seed(seed)
-    model = AtomasEncoder(replace(config, layers=layers, feed_forward_width=32, max_tokens=max_tokens))
+    model = AtomasEncoder(replace(config, layers=layers, feed_forward_width=32, max_tokens=max_tokens, hierarchy_width=hierarchy_width))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith(("_gate", "importance.weight")):
@@ -43,7 +43,7 @@ def small_model(layers: int = 2, seed: int = 0, max_tokens: int = 4096) -> Atoma
     return model.eval().requires_grad_(False)
 
 
-def small_checkpoint(layers: int = 2, seed: int = 0, max_tokens: int = 4096) -> Checkpoint:
+def small_checkpoint(layers: int = 2, seed: int = 0, max_tokens: int = 4096, hierarchy_width: int = 0) -> Checkpoint:
     """The small model as if it had been loaded."""
     text, molecule = sample_features()
-    return Checkpoint(small_model(layers, seed, max_tokens), text, molecule, f"small-{layers}-{seed}")
+    return Checkpoint(small_model(layers, seed, max_tokens, hierarchy_width), text, molecule, f"small-{layers}-{seed}-{hierarchy_width}")

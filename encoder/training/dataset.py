@@ -38,6 +38,8 @@ class Description:
     identifier: str
     smiles: str
     text: str
+    place: str = ""
+    """File and line, for errors."""
 
 
 def open_text(path: Path) -> TextIO:
@@ -95,7 +97,12 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, object]]]:
 
 
 def read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    """Read a tab-separated file with a header line; DatasetError when a column is missing or a row is short."""
+    """Read a tab-separated file with a header line; DatasetError when a column is missing or a row is short or long."""
+    return [row for _, row in read_placed_rows(path, columns)]
+
+
+def read_placed_rows(path: Path, columns: tuple[str, ...]) -> list[tuple[str, dict[str, str]]]:
+    """The rows of `read_table`, each with its file and line as errors name them."""
     with open_text(path) as lines:
         try:
             reader = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
@@ -103,9 +110,12 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
                 raise DatasetError(f"{path} has no column {', '.join(missing)}; its header must name {', '.join(columns)}")
             rows = []
             for row in reader:
+                place = f"{path}, line {reader.line_num}"
                 if any(row[column] is None for column in columns):
-                    raise DatasetError(f"{path}, line {reader.line_num}: too few columns")
-                rows.append(row)
+                    raise DatasetError(f"{place}: too few columns")
+                if None in row:
+                    raise DatasetError(f"{place}: too many columns; a text must not hold tabs")
+                rows.append((place, row))
             return rows
         except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError, csv.Error) as error:
             raise DatasetError(f"{path} is damaged: {error}") from error
@@ -113,12 +123,13 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
 
 def read_descriptions(path: Path) -> list[Description]:
     """Read an evaluation file with the columns cid, smiles, description."""
-    return [Description(row["cid"], row["smiles"], row["description"]) for row in read_table(path, ("cid", "smiles", "description"))]
+    rows = read_placed_rows(path, ("cid", "smiles", "description"))
+    return [Description(row["cid"], row["smiles"], row["description"], place) for place, row in rows]
 
 
-def read_molecules(path: Path) -> list[str]:
-    """Read the SMILES column of a tab-separated file."""
-    return [row["smiles"] for row in read_table(path, ("smiles",))]
+def read_molecules(path: Path) -> list[tuple[str, str]]:
+    """Read the SMILES column of a tab-separated file: each SMILES after its place."""
+    return [(place, row["smiles"]) for place, row in read_placed_rows(path, ("smiles",))]
 
 
 def inchikey_of(smiles: str) -> str:
