@@ -1,0 +1,37 @@
+"""Every structure index there is, opened empty for a test."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypeAlias
+
+from server.adapters.keeper_process import KeeperProcess
+from server.adapters.rdkit_structures import RdkitStructures
+from server.ports import StructureIndex
+from tests.contract.indexes import MEMORY
+from tests.fakes_structures import FakeStructures
+
+Opened: TypeAlias = AbstractContextManager[StructureIndex]
+PATTERN_SECONDS = 5.0
+
+
+@contextmanager
+def fake() -> Iterator[StructureIndex]:
+    """Brute force."""
+    yield FakeStructures()
+
+
+@contextmanager
+def keeper() -> Iterator[StructureIndex]:
+    """The keeper process on a file of its own."""
+    with TemporaryDirectory(dir=MEMORY) as folder, closing(keeper_on(Path(folder) / "structures.log")) as index:
+        yield index
+
+
+def keeper_on(path: Path, live_molecules: int = 100, pattern_seconds: float = PATTERN_SECONDS) -> RdkitStructures:
+    """The keeper process on this file."""
+    return RdkitStructures(KeeperProcess(path, live_molecules), pattern_seconds)
+
+
+STRUCTURE_INDEXES: dict[str, Callable[[], Opened]] = {"fake": fake, "keeper": keeper}
