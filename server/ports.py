@@ -150,7 +150,6 @@ class VectorIndex(Protocol):
     def close(self) -> None: ...
 
 
-class Libraries(Protocol):
 @dataclass(frozen=True)
 class StructureEntry:
     """A compound in the structure index."""
@@ -236,6 +235,7 @@ class StructureIndex(Protocol):
 
 
     """Libraries in SQL. A library being deleted is invisible to everything but `purgeable`."""
+class Libraries(Protocol):
 
     def add(self, library: Library) -> Library:
         """Raises LIBRARY_EXISTS."""
