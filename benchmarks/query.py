@@ -16,11 +16,13 @@ from pathlib import Path
 from atomas import Client
 from benchmarks.library import queries, shipped_library
 from server.bootstrap import service
-from server.domain.search import VECTOR_LEGS, Query
+from server.domain.search import VECTOR_LEGS, Leg
 from server.observability import configure_logs
-from server.ports import Ports
+from server.ports import Ports, Question
 from server.rpc.app import App
 from server.settings import Settings
+from server.usecases.search_compounds import SHALLOW_REACH
+from server.usecases.words import query_weights
 
 LIMIT_RATIO = 1.5
 
@@ -55,10 +57,10 @@ def main() -> None:
 
 
 def raw_search(text: str, ports: Ports) -> None:
-    """What no text search can do without: a vector, and one engine query per leg at the depth that fusion needs."""
+    """What no text search can do without: a vector, and one engine call for all legs at the depth that fusion needs."""
     vector = ports.encoder.encode_texts([text])[0]
-    for leg in VECTOR_LEGS:
-        ports.index.search(leg, [vector], Query("chebi").reach, ["chebi"])
+    questions = [*(Question(leg, vector) for leg in VECTOR_LEGS), Question(Leg.LEXICAL, query_weights(text))]
+    ports.index.search_legs(questions, SHALLOW_REACH, ["chebi"])
 
 
 def seconds(call: Callable[[], object]) -> float:

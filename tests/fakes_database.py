@@ -295,7 +295,7 @@ class _Names:
             said += [(name, False) for name in dict.fromkeys((compound.display_name, *compound.synonyms))]
             for name, is_id in said:
                 if len(normalised(name)) in lengths and OSA.distance(normalised(name), wanted) == typos:
-                    found.append(NamedCompound(library, inchikey, name, is_id))
+                    found.append(NamedCompound(library, inchikey, name, is_id, not is_id and name == compound.display_name))
         return found
 
     def _within(self, libraries: Sequence[str] | None) -> list[Place]:

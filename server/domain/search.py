@@ -1,7 +1,7 @@
 """A search: the question, the legs that answer it, the hits."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from server.domain.compounds import Compound
@@ -20,21 +20,55 @@ class Leg(StrEnum):
 VECTOR_LEGS = (Leg.MOLECULES, Leg.TEXTS)
 
 
+class Kind(StrEnum):
+    """What a query was taken for."""
+
+    TEXT = "TEXT"
+    NAME = "NAME"
+    STRUCTURE = "STRUCTURE"
+    INCHIKEY = "INCHIKEY"
+    SOURCE_ID = "SOURCE_ID"
+    COMPOUND = "COMPOUND"
+
+
+@dataclass(frozen=True)
+class Interpretation:
+    """How a query was understood."""
+
+    kind: Kind
+    # Canonical SMILES of the structure that was searched with; empty for words.
+    smiles: str = ""
+    # The name in the library that was taken for the query, when the query spells it otherwise.
+    corrected_name: str = ""
+
+
 @dataclass(frozen=True)
 class Query:
-    """What is asked. Exactly one of text, structure and compound (library, InChIKey) is set."""
+    """What is asked. Exactly one of text, structure, compound (library, InChIKey) and anything is set."""
 
-    # None searches every library.
+    # None searches every library, or those in `libraries`.
     library: str | None
     text: str | None = None
     structure: str | None = None
     compound: tuple[str, str] | None = None
-    legs: frozenset[Leg] = frozenset(VECTOR_LEGS)
+    # One box: words, a name, an id, an InChIKey or a structure, to be recognised.
+    anything: str | None = None
+    libraries: tuple[str, ...] = ()
+    # Legs to ask; None leaves the choice to the kind of query.
+    legs: frozenset[Leg] | None = None
+    # Weights in the fusion instead of the usual ones; 0 leaves a leg out.
+    weights: Mapping[Leg, float] = field(default_factory=dict)
     filter: Filter | None = None
     limit: int = 10
     offset: int = 0
     # Hits that each leg of a fused search gives: all that pages can reach. The same for every page, or ranks would change between them.
-    reach: int = 250
+    # None on a first page, whose size decides.
+    reach: int | None = None
+
+    @property
+    def within(self) -> tuple[str, ...] | None:
+        """Ids of the libraries to search, None for all."""
+        return self.libraries or (None if self.library is None else (self.library,))
 
 
 @dataclass(frozen=True)
@@ -45,15 +79,21 @@ class NamedCompound:
     inchikey: str
     name: str
     is_id: bool = False
+    # The compound is shown under this name.
+    is_title: bool = False
 
 
 @dataclass(frozen=True)
 class LegScore:
-    """Cosine similarity and rank (from 1) of a hit in one leg."""
+    """How one leg saw a hit: cosine of vectors, or BM25 of words."""
 
     leg: Leg
+    # 0 where the compound has nothing that the leg could compare.
     score: float
+    # From 1; 0 beyond what the leg looked at.
     rank: int
+    # Of the leg in the fusion.
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -74,5 +114,11 @@ class SearchPage:
     hits: Sequence[Hit]
     more: bool
     model_version: str
-    # Seconds spent per stage: encode, search, fuse.
+    # Seconds spent per stage: prepare, encode, search, fuse, show.
     timings_seconds: Mapping[str, float]
+    interpretation: Interpretation = Interpretation(Kind.TEXT)
+    # The best hits score no better than those of meaningless queries.
+    no_good_match: bool = False
+    # Where the next page begins, and how far pages reach.
+    end: int = 0
+    reach: int = 0

@@ -16,7 +16,7 @@ from server.domain.errors import AtomasError, Reason
 from server.domain.libraries import Library
 from server.domain.models import ModelVersion
 from server.domain.operations import Counts, ImportRow, Operation, Rejection, State
-from server.domain.search import Hit
+from server.domain.search import Hit, SearchPage
 from server.rpc.errors import status_of
 from server.usecases.import_compounds import record_from
 
@@ -86,8 +86,23 @@ def hit_message(hit: Hit, mask: FieldMask) -> search_service_pb2.SearchHit:
         rank=hit.rank,
         score=hit.score,
         compound=masked(compound_message(hit.compound), mask),
-        legs=[search_service_pb2.LegScore(leg=leg.leg.value, score=leg.score, rank=leg.rank) for leg in hit.legs],
+        legs=[search_service_pb2.LegScore(leg=leg.leg.value, score=leg.score, rank=leg.rank, weight=leg.weight) for leg in hit.legs],
         matched_words=hit.matched_words,
+    )
+
+
+def search_response(page: SearchPage, next_page_token: str, mask: FieldMask) -> search_service_pb2.SearchCompoundsResponse:
+    understood = page.interpretation
+    return search_service_pb2.SearchCompoundsResponse(
+        hits=[hit_message(hit, mask) for hit in page.hits],
+        next_page_token=next_page_token,
+        model=f"models/{page.model_version}",
+        interpretation=search_service_pb2.Interpretation(
+            kind=search_service_pb2.Interpretation.Kind.Value(understood.kind.value),
+            smiles=understood.smiles,
+            corrected_name=understood.corrected_name,
+        ),
+        no_good_match=page.no_good_match,
     )
 
 

@@ -1,24 +1,43 @@
 """SearchService: words or a structure in, ranked compounds out."""
 
+from dataclasses import dataclass
 from typing import Any
+
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from atomas.v1 import search_service_pb2 as pb
 from atomas.v1.search_service_pb2_grpc import SearchServiceServicer
 from server.domain.errors import AtomasError, Reason
-from server.domain.search import VECTOR_LEGS, Leg, Query
+from server.domain.search import Leg, Query, SearchPage
 from server.ports import Ports
 from server.rpc import convert, names, page_tokens
 from server.rpc.calls import Calls
+from server.rpc.errors import status_of
 from server.rpc.paging import page_size
 from server.settings import Settings
-from server.usecases.search_compounds import MAX_DEPTH, search_compounds
+from server.usecases.search_compounds import search_compounds, search_many
 
 _TARGETS = {
     pb.SearchCompoundsRequest.MOLECULES: frozenset({Leg.MOLECULES}),
     pb.SearchCompoundsRequest.TEXTS: frozenset({Leg.TEXTS}),
 }
 TIMINGS = "atomas-timings"
-SHALLOW_PAGE, SHALLOW_REACH, DEEP_REACH = 100, 250, 1_000
+MAX_SEARCHES = 1_000
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A request of the contract, converted."""
+
+    query: Query
+    filter: str
+    scope: page_tokens.Scope
+    mask: FieldMask
+
+    def response(self, page: SearchPage) -> pb.SearchCompoundsResponse:
+        """The page, and the token of the next."""
+        token = page_tokens.encode(f"{page.end} {page.reach}", self.scope) if page.more else ""
+        return convert.search_response(page, token, self.mask)
 
 
 class SearchServicer(SearchServiceServicer):
@@ -31,54 +50,101 @@ class SearchServicer(SearchServiceServicer):
 
     async def SearchCompounds(self, request: pb.SearchCompoundsRequest, context: Any) -> pb.SearchCompoundsResponse:
         """Stage timings come back in the trailing metadata, as seconds."""
-        scope = page_tokens.scope_of(request, self._ports.index.model_version)
-        size = page_size(request.page_size, 10)
-        legs = _legs(request)
-        offset, reach = _place(page_tokens.decode(request.page_token, scope), size, len(legs))
-        size = min(size, reach - offset)
-        convert.check_mask(request.read_mask)
+        asked = self._asked(request)
         page = await self._calls.run(
             search_compounds,
-            _query(request, legs, size, offset, reach),
-            request.filter,
+            asked.query,
+            asked.filter,
             self._ports,
             max_text_characters=self._settings.max_text_characters,
             timeout_seconds=context.time_remaining(),
         )
         context.set_trailing_metadata(((TIMINGS, ",".join(f"{stage};{seconds:.6f}" for stage, seconds in page.timings_seconds.items())),))
-        return pb.SearchCompoundsResponse(
-            hits=[convert.hit_message(hit, request.read_mask) for hit in page.hits],
-            next_page_token=page_tokens.encode(f"{offset + size} {reach}", scope) if page.more else "",
-            model=f"models/{page.model_version}",
+        return asked.response(page)
+
+    async def BatchSearchCompounds(self, request: pb.BatchSearchCompoundsRequest, context: Any) -> pb.BatchSearchCompoundsResponse:
+        """Every search has its answer or its own error."""
+        names.library_id_or_any(request.parent)
+        if len(request.requests) > MAX_SEARCHES:
+            raise AtomasError(
+                Reason.TOO_MANY_ITEMS, f"{len(request.requests):,} searches in one call; send at most {MAX_SEARCHES:,}, in several calls."
+            )
+        return await self._calls.run(self._batch, request, context.time_remaining())
+
+    def _batch(self, request: pb.BatchSearchCompoundsRequest, timeout_seconds: float | None) -> pb.BatchSearchCompoundsResponse:
+        asked: list[_Asked | AtomasError] = []
+        for each in request.requests:
+            try:
+                asked.append(self._asked(_with_parent(each, request.parent)))
+            except AtomasError as error:
+                asked.append(error)
+        good = [each for each in asked if isinstance(each, _Asked)]
+        pages = iter(
+            search_many(
+                [(each.query, each.filter) for each in good],
+                self._ports,
+                max_text_characters=self._settings.max_text_characters,
+                timeout_seconds=timeout_seconds,
+            )
+        )
+        return pb.BatchSearchCompoundsResponse(
+            results=[_result(one, next(pages)) if isinstance(one, _Asked) else _failure(one) for one in asked]
         )
 
+    def _asked(self, request: pb.SearchCompoundsRequest) -> _Asked:
+        scope = page_tokens.scope_of(request, self._ports.index.model_version)
+        size = page_size(request.page_size, 10)
+        cursor = page_tokens.decode(request.page_token, scope)
+        offset, reach = (int(part) for part in cursor.split()) if cursor else (0, None)
+        convert.check_mask(request.read_mask)
+        kind = request.WhichOneof("asked")
+        if kind is None:
+            raise AtomasError(Reason.EMPTY_QUERY, "The query is empty: give a query, a text, a structure or a compound.")
+        query = Query(
+            library=names.library_id_or_any(request.parent),
+            text=request.text if kind == "text" else None,
+            structure=request.structure if kind == "structure" else None,
+            compound=names.compound_ids(request.compound) if kind == "compound" else None,
+            anything=request.query if kind == "query" else None,
+            libraries=_libraries(request),
+            legs=_TARGETS.get(request.target),
+            weights=_weights(request),
+            limit=size,
+            offset=offset,
+            reach=reach,
+        )
+        return _Asked(query, request.filter, scope, request.read_mask)
 
-def _legs(request: pb.SearchCompoundsRequest) -> frozenset[Leg]:
-    """Words are compared with molecules and texts, structures with molecules, unless the target says otherwise."""
-    return _TARGETS.get(request.target) or (frozenset(VECTOR_LEGS) if request.HasField("text") else frozenset({Leg.MOLECULES}))
+
+def _result(asked: _Asked, page: SearchPage | AtomasError) -> pb.BatchSearchCompoundsResponse.Result:
+    return _failure(page) if isinstance(page, AtomasError) else pb.BatchSearchCompoundsResponse.Result(response=asked.response(page))
 
 
-def _place(cursor: str, size: int, legs: int) -> tuple[int, int]:
-    """Where the page begins and how far pages reach: whoever asks for large pages of a fused search may read further, at a price."""
-    if cursor:
-        offset, reach = cursor.split()
-        return int(offset), int(reach)
-    if legs == 1:
-        return 0, MAX_DEPTH
-    return 0, SHALLOW_REACH if size <= SHALLOW_PAGE else DEEP_REACH
+def _failure(error: AtomasError) -> pb.BatchSearchCompoundsResponse.Result:
+    return pb.BatchSearchCompoundsResponse.Result(error=status_of(error))
 
 
-def _query(request: pb.SearchCompoundsRequest, legs: frozenset[Leg], limit: int, offset: int, reach: int) -> Query:
-    kind = request.WhichOneof("asked")
-    if kind is None:
-        raise AtomasError(Reason.EMPTY_QUERY, "The query is empty: give a text, a structure or a compound.")
-    return Query(
-        library=names.library_id_or_any(request.parent),
-        text=request.text if kind == "text" else None,
-        structure=request.structure if kind == "structure" else None,
-        compound=names.compound_ids(request.compound) if kind == "compound" else None,
-        legs=legs,
-        limit=limit,
-        offset=offset,
-        reach=reach,
-    )
+def _with_parent(request: pb.SearchCompoundsRequest, parent: str) -> pb.SearchCompoundsRequest:
+    """The request of a batch with the batch's parent. Raises INVALID_ARGUMENT for another one."""
+    if request.parent and parent != f"libraries/{names.ANY}" and request.parent != parent:
+        raise AtomasError(Reason.INVALID_ARGUMENT, f"The search is in {request.parent[:80]}, the batch in {parent[:80]}: name one of them.")
+    if request.parent:
+        return request
+    complete = pb.SearchCompoundsRequest()
+    complete.CopyFrom(request)
+    complete.parent = parent
+    return complete
+
+
+def _libraries(request: pb.SearchCompoundsRequest) -> tuple[str, ...]:
+    if request.libraries and request.parent != f"libraries/{names.ANY}":
+        raise AtomasError(Reason.INVALID_ARGUMENT, f"Several libraries are searched with the parent libraries/{names.ANY}.")
+    return tuple(dict.fromkeys(names.library_id(name) for name in request.libraries))
+
+
+def _weights(request: pb.SearchCompoundsRequest) -> dict[Leg, float]:
+    unknown = sorted(set(request.leg_weights) - set(Leg))
+    if unknown:
+        known = ", ".join(Leg)
+        raise AtomasError(Reason.INVALID_ARGUMENT, f"There is no leg {unknown[0][:40]!r} to weigh: the legs are {known}.")
+    return {Leg(name): weight for name, weight in request.leg_weights.items()}

@@ -7,6 +7,8 @@ from server.domain.documents import document_of
 from server.domain.operations import ChunkState, State
 from server.domain.search import Leg
 from server.ports import Encoder, Point, Ports, Vector
+from server.usecases.live_models import live_models
+from server.usecases.words import document_words
 
 SEPARATOR = "; "
 
@@ -69,7 +71,8 @@ def _write(library: str, compounds: Sequence[Compound], ports: Ports) -> int:
         vectors: dict[Leg, Vector] = {Leg.MOLECULES: molecule_vectors[i]}
         if i in text_vectors:
             vectors[Leg.TEXTS] = text_vectors[i]
-        points.append(Point(point_id(library, compound.inchikey), library, vectors, fields_of(compound), document_of(compound)))
+        words = document_words(compound, keywords(compound))
+        points.append(Point(point_id(library, compound.inchikey), library, vectors, fields_of(compound), document_of(compound), words))
     ports.index.upsert(points)
     return sum(shortened for _, shortened in texts)
 

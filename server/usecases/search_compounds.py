@@ -1,27 +1,41 @@
-"""Search: one query, several legs, one ranking."""
+"""Search: queries are understood, encoded together, put to the legs together, and each gets one ranking."""
 
 import re
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 from uuid import UUID
 
-from encoder.molecules import MoleculeError, Structure
+import numpy as np
+from numpy.typing import NDArray
+
 from server.domain.compounds import Compound, point_id
 from server.domain.documents import compound_of
 from server.domain.errors import AtomasError, Reason
-from server.domain.search import Hit, Leg, LegScore, Query, SearchPage
-from server.ports import Ports, ScoredPoint, Vector
+from server.domain.search import VECTOR_LEGS, Hit, Leg, Query, SearchPage
+from server.ports import Ports, Question, ScoredPoint, Transaction, Vector
+from server.usecases.fuse_legs import fuse, leg_scores, weights_of
 from server.usecases.parse_filter import parse_filter
+from server.usecases.understand_query import Understood, checked_text, understand
+from server.usecases.words import query_weights
 
-# Reciprocal rank fusion (Cormack et al., SIGIR 2009); 60 is the paper's constant.
-RANK_CONSTANT = 60
+__all__ = ["MAX_DEPTH", "checked_text", "matched_words", "query_words", "search_compounds", "search_many"]
+
+# How deep pages reach: of a single leg; of a fused search whose first page is small; and of one whose first page is large.
 MAX_DEPTH = 10_000
+SHALLOW_PAGE, SHALLOW_REACH, DEEP_REACH = 100, 250, 1_000
+# What a compound that the query names scores above the rest.
+NAMED_BONUS = 1.0
 # Words too common in descriptions of molecules to say why a hit matched.
 _COMMON = frozenset(
     "the and with that has have for its from are was one two which role into not any all molecule compound compounds".split()  # noqa: SIM905
 )
+# Refusals that one of several inputs may cause; any other would come again.
+_OF_ONE_INPUT = (Reason.EMPTY_QUERY, Reason.TEXT_TOO_LONG, Reason.TOO_LARGE)
+
+Item = TypeVar("Item")
 
 
 @dataclass
@@ -40,103 +54,212 @@ class Timings:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
 
+@dataclass
+class _Search:
+    """One query on its way."""
+
+    query: Query
+    understood: Understood
+    weights: Mapping[Leg, float]
+    reach: int
+    questions: dict[Leg, Question] = field(default_factory=dict)
+    found: dict[Leg, list[ScoredPoint]] = field(default_factory=dict)
+    # Points that the query names and the filter lets through, in order.
+    named: list[UUID] = field(default_factory=list)
+
+    @property
+    def excluded(self) -> UUID | None:
+        return None if self.understood.excluded is None else point_id(*self.understood.excluded)
+
+    @property
+    def depth(self) -> int:
+        """How much each leg is asked for; one hit more than the page tells whether another page follows."""
+        wanted = self.query.offset + self.query.limit + 1 if len(self.weights) == 1 else self.reach
+        return wanted + (self.excluded is not None)
+
+
 def search_compounds(
     query: Query, filter_text: str, ports: Ports, *, max_text_characters: int, timeout_seconds: float | None = None
 ) -> SearchPage:
     """Ranks compounds by the query.
 
     Raises EMPTY_QUERY, TEXT_TOO_LONG, the chemistry door's reasons, LIBRARY_NOT_FOUND, COMPOUND_NOT_FOUND, INVALID_FILTER, UNKNOWN_FIELD,
-    INVALID_ARGUMENT for a page beyond MAX_DEPTH.
+    INVALID_ARGUMENT for a page beyond what the search reaches and for weights that make no sense.
     """
-    reach = MAX_DEPTH if len(query.legs) == 1 else query.reach
-    if query.offset + query.limit > reach:
+    [page] = search_many([(query, filter_text)], ports, max_text_characters=max_text_characters, timeout_seconds=timeout_seconds)
+    if isinstance(page, AtomasError):
+        raise page
+    return page
+
+
+def search_many(
+    queries: Sequence[tuple[Query, str]], ports: Ports, *, max_text_characters: int, timeout_seconds: float | None = None
+) -> list[SearchPage | AtomasError]:
+    """A page, or the reason why there is none, for each (query, filter), in order. Queries share forward passes and calls of the index."""
+    timings = Timings()
+    results: dict[int, SearchPage | AtomasError] = {}
+    searches: dict[int, _Search] = {}
+    with timings.stage("prepare"), ports.database.reading() as transaction:
+        for place, (query, filter_text) in enumerate(queries):
+            try:
+                searches[place] = _prepared(query, filter_text, transaction, ports, max_text_characters)
+            except AtomasError as error:
+                results[place] = error
+    with timings.stage("encode"):
+        results.update(_encode(searches, ports, timeout_seconds))
+    running = [search for place, search in searches.items() if place not in results]
+    with timings.stage("search"):
+        for alike in _grouped(running, lambda search: (search.query.filter, search.query.within, search.depth)):
+            _ask(alike, ports)
+        for search in running:
+            _keep_named(search, ports)
+    for place, search in searches.items():
+        if place not in results:
+            results[place] = _page(search, ports, timings)
+    return [results[place] for place in range(len(queries))]
+
+
+def _prepared(query: Query, filter_text: str, transaction: Transaction, ports: Ports, max_text_characters: int) -> _Search:
+    fields = _metadata_fields(query.within, bool(filter_text), transaction)
+    understood = understand(query, transaction, ports, max_text_characters)
+    weights = weights_of(understood.interpretation.kind, query.legs, query.weights)
+    if query.reach is not None:
+        reach = query.reach
+    elif len(weights) == 1:
+        reach = MAX_DEPTH
+    else:
+        reach = SHALLOW_REACH if query.limit <= SHALLOW_PAGE else DEEP_REACH
+    if query.offset >= reach:
         raise AtomasError(
             Reason.INVALID_ARGUMENT,
             f"This search reaches {reach:,} hits deep. Narrow it with a filter, name one target, or list the library.",
         )
-    timings = Timings()
-    with timings.stage("prepare"):
-        query = replace(query, filter=parse_filter(filter_text, _metadata_fields(query.library, ports)))
-    with timings.stage("encode"):
-        vector, exclude = _query_vector(query, ports, max_text_characters, timeout_seconds)
-    # One hit more than the page tells whether another page follows.
-    wanted = query.offset + query.limit + 1
-    legs = sorted(query.legs)
-    depth = (wanted if len(legs) == 1 else reach) + (exclude is not None)
-    libraries = None if query.library is None else [query.library]
-    with timings.stage("search"):
-        found = {leg: ports.index.search(leg, [vector], depth, libraries, query.filter)[0] for leg in legs}
-        found = {leg: [point for point in points if point.id != exclude] for leg, points in found.items()}
+    limit = min(query.limit, reach - query.offset)
+    return _Search(replace(query, filter=parse_filter(filter_text, fields), limit=limit), understood, weights, reach)
+
+
+def _metadata_fields(libraries: Sequence[str] | None, needed: bool, transaction: Transaction) -> frozenset[str]:
+    """Metadata fields that filters may name. Raises LIBRARY_NOT_FOUND, also where no field is needed."""
+    if libraries is None:
+        known = transaction.libraries.page("", MAX_DEPTH) if needed else []
+    else:
+        known = [transaction.libraries.get(library) for library in libraries]
+    return frozenset(name for each in known for name in each.fields)
+
+
+def _encode(searches: Mapping[int, _Search], ports: Ports, timeout_seconds: float | None) -> dict[int, AtomasError]:
+    """Writes the questions of every search; returns those that cannot be encoded."""
+    texts = {place: search.understood.text for place, search in searches.items() if search.understood.text}
+    structures = {place: search.understood.smiles for place, search in searches.items() if search.understood.smiles}
+    for place, text in texts.items():
+        if Leg.LEXICAL in searches[place].weights:
+            searches[place].questions[Leg.LEXICAL] = Question(Leg.LEXICAL, query_weights(text))
+    failed: dict[int, AtomasError] = {}
+    for encode, items in ((ports.encoder.encode_texts, texts), (ports.encoder.encode_molecules, structures)):
+        places = [place for place in items if any(leg in VECTOR_LEGS for leg in searches[place].weights)]
+        # Each input once, however many ask by it.
+        vectors = _vectors(encode, list(dict.fromkeys(items[place] for place in places)), timeout_seconds)
+        for place in places:
+            vector = vectors[items[place]]
+            if isinstance(vector, AtomasError):
+                failed[place] = vector
+            else:
+                legs = [leg for leg in searches[place].weights if leg in VECTOR_LEGS]
+                searches[place].questions.update({leg: Question(leg, vector) for leg in legs})
+    return failed
+
+
+def _vectors(
+    encode: Callable[[Sequence[str], float | None], NDArray[np.float32]], inputs: list[str], timeout_seconds: float | None
+) -> Mapping[str, Vector | AtomasError]:
+    if not inputs:
+        return {}
+    try:
+        return dict(zip(inputs, encode(inputs, timeout_seconds), strict=True))
+    except AtomasError as error:
+        if len(inputs) == 1 or error.reason not in _OF_ONE_INPUT:
+            return dict.fromkeys(inputs, error)
+    # One of them is at fault; halving finds it with few calls more.
+    middle = len(inputs) // 2
+    parts = (_vectors(encode, inputs[:middle], timeout_seconds), _vectors(encode, inputs[middle:], timeout_seconds))
+    return {**parts[0], **parts[1]}
+
+
+def _ask(alike: Sequence[_Search], ports: Ports) -> None:
+    """Puts the questions of searches with the same filter, libraries and depth to the index at once."""
+    asked = [(search, leg, question) for search in alike for leg, question in search.questions.items()]
+    if not asked:
+        return
+    first = alike[0]
+    answers = ports.index.search_legs([question for _, _, question in asked], first.depth, first.query.within, first.query.filter)
+    for (search, leg, _), points in zip(asked, answers, strict=True):
+        search.found[leg] = [point for point in points if point.id != search.excluded]
+
+
+def _keep_named(search: _Search, ports: Ports) -> None:
+    """Those of the compounds that the query names which the filter lets through."""
+    ids = [point_id(library, inchikey) for library, inchikey in search.understood.named]
+    passing = {point.id for points in search.found.values() for point in points}
+    unseen = [id for id in ids if id not in passing]
+    if unseen and search.questions:
+        questions = list(search.questions.values())
+        answers = ports.index.search_legs(questions, len(unseen), search.query.within, search.query.filter, unseen)
+        passing.update(point.id for points in answers for point in points)
+    search.named = [id for id in ids if id in passing]
+
+
+def _page(search: _Search, ports: Ports, timings: Timings) -> SearchPage:
+    query = search.query
+    end = query.offset + query.limit
     with timings.stage("fuse"):
-        scores = _fuse(found)
-        page = list(scores)[query.offset : query.offset + query.limit]
-        said = _leg_scores(found, page)
+        scores = fuse(search.found, search.weights)
+        order = [*search.named, *(id for id in scores if id not in search.named)] if search.named else list(scores)
+        page = order[query.offset : end]
+        said = leg_scores(search.found, _further(search, page, ports), search.weights, page)
     with timings.stage("show"):
         documents = ports.index.documents(page)
-        words = query_words(query.text or "")
+        words = query_words(search.understood.text)
         # A compound that was deleted since it was found is left out.
         compounds = {point: compound_of(documents[point]) for point in page if point in documents}
         hits = [
-            Hit(rank, scores[point], compounds[point], said[point], matched_words(words, compounds[point]))
+            Hit(
+                rank,
+                scores.get(point, 0.0) + (NAMED_BONUS if point in search.named else 0.0),
+                compounds[point],
+                said[point],
+                matched_words(words, compounds[point]),
+            )
             for rank, point in enumerate(page, query.offset + 1)
             if point in compounds
         ]
-    end = query.offset + query.limit
-    return SearchPage(hits, end < min(len(scores), reach), ports.index.model_version, timings.seconds)
+    return SearchPage(
+        hits,
+        end < min(len(order), search.reach),
+        ports.index.model_version,
+        timings.seconds,
+        search.understood.interpretation,
+        end=end,
+        reach=search.reach,
+    )
 
 
-def _metadata_fields(library: str | None, ports: Ports) -> frozenset[str]:
-    with ports.database.reading() as transaction:
-        libraries = transaction.libraries.page("", MAX_DEPTH) if library is None else [transaction.libraries.get(library)]
-    return frozenset(name for each in libraries for name in each.fields)
+def _further(search: _Search, page: Sequence[UUID], ports: Ports) -> dict[Leg, dict[UUID, float]]:
+    """Scores of hits in legs that did not reach them."""
+    reached = {leg: {point.id for point in points} for leg, points in search.found.items()}
+    missing = {leg: [id for id in page if id not in reached[leg]] for leg in search.found}
+    questions = [search.questions[leg] for leg, ids in missing.items() if ids]
+    if not questions:
+        return {}
+    ids = list({id for ids in missing.values() for id in ids})
+    answers = ports.index.search_legs(questions, len(ids), only=ids)
+    return {question.leg: {point.id: point.score for point in points} for question, points in zip(questions, answers, strict=True)}
 
 
-def _query_vector(query: Query, ports: Ports, max_text_characters: int, timeout_seconds: float | None) -> tuple[Vector, UUID | None]:
-    """The query's vector, and the point to leave out of the answer: a compound is not similar to itself."""
-    if query.text is not None:
-        return ports.encoder.encode_texts([checked_text(query.text, max_text_characters)], timeout_seconds)[0], None
-    if query.structure is not None:
-        molecule = ports.chemistry.standardise_one(Structure("auto", query.structure))
-        if isinstance(molecule, MoleculeError):
-            raise AtomasError(Reason(molecule.reason), molecule.message)
-        return ports.encoder.encode_molecules([molecule.smiles], timeout_seconds)[0], None
-    if query.compound is None:
-        raise AtomasError(Reason.EMPTY_QUERY, "The query is empty: give a text, a structure or a compound.")
-    library, inchikey = query.compound
-    with ports.database.reading() as transaction:
-        transaction.libraries.get(library)
-        compound = transaction.compounds.get(library, inchikey)
-    return ports.encoder.encode_molecules([compound.structure.smiles], timeout_seconds)[0], point_id(library, inchikey)
-
-
-def checked_text(text: str, max_characters: int) -> str:
-    """The text itself. Raises EMPTY_QUERY, TEXT_TOO_LONG."""
-    if not text.strip():
-        raise AtomasError(Reason.EMPTY_QUERY, "The text is empty: say in words what to look for.")
-    if len(text) > max_characters:
-        raise AtomasError(Reason.TEXT_TOO_LONG, f"The text has {len(text):,} characters; at most {max_characters:,} are read. Shorten it.")
-    return text
-
-
-def _fuse(found: Mapping[Leg, Sequence[ScoredPoint]]) -> dict[UUID, float]:
-    """Scores by id, best first: reciprocal rank fusion scaled so that first place in every leg scores 1; a single leg keeps its cosine."""
-    if len(found) == 1:
-        return {point.id: point.score for points in found.values() for point in points}
-    scores: dict[UUID, float] = {}
-    for points in found.values():
-        for rank, point in enumerate(points, RANK_CONSTANT + 1):
-            scores[point.id] = scores.get(point.id, 0.0) + (RANK_CONSTANT + 1) / rank / len(found)
-    return dict(sorted(scores.items(), key=lambda item: (-item[1], item[0].int)))
-
-
-def _leg_scores(found: Mapping[Leg, Sequence[ScoredPoint]], wanted: Collection[UUID]) -> dict[UUID, list[LegScore]]:
-    """What each leg said of the wanted points."""
-    said: dict[UUID, list[LegScore]] = {point: [] for point in wanted}
-    for leg, points in found.items():
-        for rank, point in enumerate(points, 1):
-            if point.id in said:
-                said[point.id].append(LegScore(leg, point.score, rank))
-    return said
+def _grouped(items: Iterable[Item], key: Callable[[Item], Hashable]) -> list[list[Item]]:
+    groups: dict[Hashable, list[Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return list(groups.values())
 
 
 def query_words(text: str) -> list[str]:

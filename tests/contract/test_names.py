@@ -43,7 +43,8 @@ def keys(database: Database, beginning: str, libraries: Sequence[str] | None = N
 def test_names_and_ids_are_found_in_any_spelling(database: Database) -> None:
     add(database, "lib", ["CHEBI:17579", "beta-carotene", "β-Carotene", "Provitamin A"], ["CHEBI:27732", "caffeine"])
     assert spelled(database, "provitamin-a") == [NamedCompound("lib", inchikey(0), "Provitamin A")]
-    assert {found.name for found in spelled(database, "Beta Carotene")} == {"beta-carotene", "β-Carotene"}
+    found = {found.name: found.is_title for found in spelled(database, "Beta Carotene")}
+    assert found == {"beta-carotene": True, "β-Carotene": False}
     assert spelled(database, "chebi 27732") == [NamedCompound("lib", inchikey(1), "CHEBI:27732", is_id=True)]
     assert spelled(database, "nothing of the kind") == []
     assert spelled(database, "") == spelled(database, "(+)-") == []
@@ -52,7 +53,7 @@ def test_names_and_ids_are_found_in_any_spelling(database: Database) -> None:
 def test_one_typo_is_forgiven_and_two_are_not(database: Database) -> None:
     add(database, "lib", ["A:1", "caffeine"], ["A:2", "theobromine"], ["A:3", "urea"])
     for typo in ("cafeine", "cafffeine", "caffeinr", "acffeine", "caffiene", "affeine", "caffein", "Caf-fein"):
-        assert misspelled(database, typo) == [NamedCompound("lib", inchikey(0), "caffeine")], typo
+        assert misspelled(database, typo) == [NamedCompound("lib", inchikey(0), "caffeine", is_title=True)], typo
     for other in ("caffeine", "cafein", "ccaffeinee", "ure", "", "A:4"):
         assert misspelled(database, other) == [], other
 

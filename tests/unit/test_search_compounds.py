@@ -3,7 +3,7 @@
 import pytest
 
 from server.domain.errors import AtomasError, Reason
-from server.domain.search import VECTOR_LEGS, Leg, Query
+from server.domain.search import Leg, Query
 from server.usecases.manage_libraries import delete_compound, delete_library, purge_library
 from server.usecases.search_compounds import query_words, search_compounds
 from tests.builders import import_rows, row
@@ -58,7 +58,7 @@ def test_a_hit_says_what_each_leg_said(library: World) -> None:
     page = search_compounds(Query("lib", text="aromatic hydrocarbon benzene"), "", library.ports, max_text_characters=100)
     best = page.hits[0]
     assert best.compound.display_name == "benzene"
-    assert {leg.leg for leg in best.legs} == set(VECTOR_LEGS)
+    assert {leg.leg for leg in best.legs} == {Leg.MOLECULES, Leg.TEXTS, Leg.LEXICAL}
     assert [leg.rank for leg in best.legs if leg.leg is Leg.TEXTS] == [1]
     assert list(best.matched_words) == ["aromatic", "hydrocarbon", "benzene"]
     assert all(0 < hit.score <= 1 for hit in page.hits)

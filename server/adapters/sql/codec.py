@@ -47,10 +47,10 @@ def compound_from(library: str, row: AnyRow) -> Compound:
 
 
 def names_in(records: str) -> tuple[list[str], list[str]]:
-    """Source ids and names that the column `records` of a compound holds."""
+    """Source ids and names that the column `records` of a compound holds, the name first under which it is shown."""
     said = json.loads(records)
-    names = [name for record in said for name in (record.get("name", ""), *record.get("synonyms", ())) if name]
-    return [record["id"] for record in said if "id" in record], names
+    names = [record["name"] for record in said if "name" in record]
+    return [record["id"] for record in said if "id" in record], [*names, *(name for record in said for name in record.get("synonyms", ()))]
 
 
 def operation_from(row: AnyRow, library: str, rejected_by_reason: dict[str, int]) -> Operation:

@@ -81,7 +81,7 @@ def _matches(text: str, typos: int, library: str, inchikey: str, records: str) -
     for source_id in ids if typos == 0 else ():
         if normalised(source_id) == wanted:
             found[source_id, True] = NamedCompound(library, inchikey, source_id, is_id=True)
-    for name in names:
+    for place, name in enumerate(dict.fromkeys(names)):
         if OSA.distance(normalised(name), wanted, score_cutoff=typos) == typos:
-            found[name, False] = NamedCompound(library, inchikey, name)
+            found[name, False] = NamedCompound(library, inchikey, name, is_title=place == 0)
     return list(found.values())

@@ -1,0 +1,72 @@
+"""One ranking out of several: reciprocal ranks of the legs, weighted."""
+
+from collections.abc import Collection, Mapping, Sequence
+from uuid import UUID
+
+from server.domain.errors import AtomasError, Reason
+from server.domain.search import Kind, Leg, LegScore
+from server.ports import ScoredPoint
+
+# Reciprocal rank fusion (Cormack et al., SIGIR 2009); 60 is the paper's constant.
+RANK_CONSTANT = 60
+
+# Chosen on descriptions of the ChEBI-20 validation split (docs/search.md).
+_WORDS = {Leg.MOLECULES: 1.0, Leg.TEXTS: 1.0, Leg.LEXICAL: 1.0}
+_STRUCTURE = {Leg.MOLECULES: 1.0}
+USUAL_WEIGHTS: Mapping[Kind, Mapping[Leg, float]] = {
+    Kind.TEXT: _WORDS,
+    Kind.NAME: _WORDS,
+    Kind.STRUCTURE: _STRUCTURE,
+    Kind.INCHIKEY: _STRUCTURE,
+    Kind.SOURCE_ID: _STRUCTURE,
+    Kind.COMPOUND: _STRUCTURE,
+}
+# Legs that can be asked by words, and by a structure.
+BY_WORDS = frozenset({Leg.MOLECULES, Leg.TEXTS, Leg.LEXICAL})
+BY_STRUCTURE = frozenset({Leg.MOLECULES, Leg.TEXTS})
+
+
+def weights_of(kind: Kind, legs: frozenset[Leg] | None, asked: Mapping[Leg, float]) -> dict[Leg, float]:
+    """Weights of the legs to ask, all greater than 0, in a fixed order. Raises INVALID_ARGUMENT."""
+    weights = dict.fromkeys(legs, 1.0) if legs is not None else dict(USUAL_WEIGHTS[kind])
+    weights.update(asked)
+    possible = BY_WORDS if kind in (Kind.TEXT, Kind.NAME) else BY_STRUCTURE
+    for leg, weight in weights.items():
+        if not 0 <= weight <= 1e6:
+            raise AtomasError(Reason.INVALID_ARGUMENT, f"The leg {leg} weighs {weight}; weights are numbers from 0 to 1,000,000.")
+        if weight and leg not in possible:
+            what = "words" if possible is BY_WORDS else "a structure"
+            raise AtomasError(Reason.INVALID_ARGUMENT, f"The leg {leg} cannot be asked by {what}. Give it the weight 0, or leave it out.")
+    chosen = {leg: weights[leg] for leg in Leg if weights.get(leg)}
+    if not chosen:
+        raise AtomasError(Reason.INVALID_ARGUMENT, "Every leg has the weight 0: give one of them a greater weight.")
+    return chosen
+
+
+def fuse(found: Mapping[Leg, Sequence[ScoredPoint]], weights: Mapping[Leg, float]) -> dict[UUID, float]:
+    """Scores by id, best first: weighted reciprocal ranks, 1 for the first place in every leg; a single leg keeps its own scores."""
+    if len(found) == 1:
+        return {point.id: point.score for points in found.values() for point in points}
+    total = sum(weights[leg] for leg in found)
+    scores: dict[UUID, float] = {}
+    for leg, points in found.items():
+        share = weights[leg] / total * (RANK_CONSTANT + 1)
+        for rank, point in enumerate(points, RANK_CONSTANT + 1):
+            scores[point.id] = scores.get(point.id, 0.0) + share / rank
+    return dict(sorted(scores.items(), key=lambda item: (-item[1], item[0].int)))
+
+
+def leg_scores(
+    found: Mapping[Leg, Sequence[ScoredPoint]],
+    further: Mapping[Leg, Mapping[UUID, float]],
+    weights: Mapping[Leg, float],
+    wanted: Collection[UUID],
+) -> dict[UUID, list[LegScore]]:
+    """What each leg said of the wanted points: from what it found, else from the scores fetched further, else nothing to compare."""
+    said: dict[UUID, list[LegScore]] = {point: [] for point in wanted}
+    for leg, points in found.items():
+        ranks = {point.id: (point.score, rank) for rank, point in enumerate(points, 1) if point.id in said}
+        for id in said:
+            score, rank = ranks.get(id) or (further.get(leg, {}).get(id, 0.0), 0)
+            said[id].append(LegScore(leg, score, rank, weights[leg]))
+    return said
