@@ -7,7 +7,6 @@ from server.domain.documents import document_of
 from server.domain.operations import ChunkState, State
 from server.domain.search import Leg
 from server.ports import Encoder, Point, Ports, Vector
-from server.usecases.live_models import live_models
 from server.usecases.words import document_words
 
 SEPARATOR = "; "
