@@ -21,6 +21,7 @@ from atomas.errors import (
     UnauthenticatedError,
     UnavailableError,
     UnsupportedError,
+    WriterError,
 )
 from atomas.readers import Format, read_rows
 from atomas.types import (
@@ -28,6 +29,7 @@ from atomas.types import (
     Descriptors,
     Embedding,
     Embeddings,
+    ExportProgress,
     Health,
     Hit,
     ImportCounts,
@@ -63,6 +65,7 @@ __all__ = [
     "Descriptors",
     "Embedding",
     "Embeddings",
+    "ExportProgress",
     "FailedPreconditionError",
     "Format",
     "Health",
@@ -90,5 +93,6 @@ __all__ = [
     "UnauthenticatedError",
     "UnavailableError",
     "UnsupportedError",
+    "WriterError",
     "read_rows",
 ]

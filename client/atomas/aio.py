@@ -14,11 +14,13 @@ from atomas import calls, importing, streams
 from atomas.calls import Call, Page, SearchOptions
 from atomas.channel import channel_options, overload_delay_seconds, resolve_address
 from atomas.errors import AtomasError, UnavailableError, from_rpc_error
+from atomas.exporting import ExportSession
 from atomas.importing import ImportSession, RowLike
 from atomas.readers import Format, Source
 from atomas.types import (
     Compound,
     Embeddings,
+    ExportProgress,
     Health,
     Hit,
     ImportProgress,
@@ -81,6 +83,29 @@ class AsyncClient:
 
     def compounds(self, library: str | Library) -> AsyncIterator[Compound]:
         return self._pages(lambda token: calls.list_compounds(library, token))
+
+    async def export(
+        self,
+        library: str | Library,
+        *,
+        filter: str = "",
+        fields: Sequence[str] | None = None,
+        molblocks: bool = False,
+        on_progress: Callable[[ExportProgress], None] | None = None,
+    ) -> AsyncIterator[Compound]:
+        session = ExportSession(library, filter, fields, molblocks, on_progress)
+        while True:
+            stream = streams.export_stream(self._channel)(session.request)
+            try:
+                async for response in stream:
+                    for compound in session.received(response):
+                        yield compound
+                return
+            except grpc.RpcError as failure:
+                delay_seconds = session.broke(from_rpc_error(failure, self.address))
+            finally:
+                stream.cancel()
+            await asyncio.sleep(delay_seconds)
 
     async def delete_compound(self, compound: str | Compound, library: str | Library | None = None) -> None:
         await self._run(calls.delete_compound(compound, library))

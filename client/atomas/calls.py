@@ -30,6 +30,7 @@ _EMBEDDING = "/atomas.v1.EmbeddingService/"
 _MODEL = "/atomas.v1.ModelService/"
 _OPERATIONS = "/google.longrunning.Operations/"
 IMPORT_COMPOUNDS = _LIBRARY + "ImportCompounds"
+EXPORT_COMPOUNDS = _LIBRARY + "ExportCompounds"
 
 # The contract's names of fields that people know by another.
 _CONTRACT_FIELDS = {"resource_name": "name", "name": "display_name"}
@@ -226,7 +227,7 @@ def search_compounds(text: str | None, options: SearchOptions) -> Query:
     if options.get("ids_only"):
         request.read_mask.paths.append("name")
     elif fields is not None:
-        request.read_mask.paths.extend(_contract_fields(fields))
+        request.read_mask.paths.extend(contract_fields(fields))
     return Query(request)
 
 
@@ -304,7 +305,8 @@ def _no_answer(path: str, request: Message) -> Call[None]:
     return _call(path, request, empty_pb2.Empty.FromString, lambda answer: None)
 
 
-def _contract_fields(fields: Sequence[str]) -> list[str]:
+def contract_fields(fields: Sequence[str]) -> list[str]:
+    """The contract's names of fields of Compound. Raises InvalidArgumentError for a name that is none."""
     unknown = sorted({field for field in fields if field.partition(".")[0] not in Compound.__dataclass_fields__})
     if unknown:
         known = ", ".join(Compound.__dataclass_fields__)

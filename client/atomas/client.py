@@ -13,11 +13,13 @@ from atomas import calls, importing, streams
 from atomas.calls import Call, Page, SearchOptions
 from atomas.channel import channel_options, overload_delay_seconds, resolve_address
 from atomas.errors import AtomasError, UnavailableError, from_rpc_error
+from atomas.exporting import ExportSession
 from atomas.importing import ImportSession, RowLike
 from atomas.readers import Format, Source
 from atomas.types import (
     Compound,
     Embeddings,
+    ExportProgress,
     Health,
     Hit,
     ImportProgress,
@@ -90,6 +92,33 @@ class Client:
     def compounds(self, library: str | Library) -> Iterator[Compound]:
         """Every compound of a library, in a stable order."""
         return self._pages(lambda token: calls.list_compounds(library, token))
+
+    def export(
+        self,
+        library: str | Library,
+        *,
+        filter: str = "",
+        fields: Sequence[str] | None = None,
+        molblocks: bool = False,
+        on_progress: Callable[[ExportProgress], None] | None = None,
+    ) -> Iterator[Compound]:
+        """Every compound of a library that meets the filter, in a stable order; a stream that breaks is opened anew and goes on from there.
+
+        `fields` as in searches; `molblocks` draws each compound too. `atomas.writers.CompoundFile` puts them into a file.
+        """
+        session = ExportSession(library, filter, fields, molblocks, on_progress)
+        while True:
+            self._check_open()
+            stream = streams.export_stream(self._channel)(session.request)
+            try:
+                for response in stream:
+                    yield from session.received(response)
+                return
+            except grpc.RpcError as failure:
+                delay_seconds = session.broke(from_rpc_error(failure, self.address))
+            finally:
+                stream.cancel()
+            time.sleep(delay_seconds)
 
     def delete_compound(self, compound: str | Compound, library: str | Library | None = None) -> None:
         """Delete a compound, named as in `get_compound`."""

@@ -61,6 +61,7 @@ def decode_compound(message: library_pb2.Compound) -> Compound:
         metadata=decode_metadata(message.metadata),
         create_time=_time(message, "create_time"),
         update_time=_time(message, "update_time"),
+        molblock=message.molblock,
     )
 
 

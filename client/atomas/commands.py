@@ -14,7 +14,8 @@ from atomas import Client, Compound, Format, Hit, OperationState, Target, displa
 from atomas.calls import SearchOptions
 from atomas.codec import as_json
 from atomas.errors import AtomasError, InternalError, NotFoundError
-from atomas.progress import ImportBar
+from atomas.progress import ExportBar, ImportBar
+from atomas.writers import CompoundFile
 
 _MAX_STRUCTURE_BYTES = 1024 * 1024
 
@@ -126,6 +127,26 @@ def import_file(
             raise typer.Exit(1)
 
 
+@app.command("export")
+def export_file(
+    context: typer.Context,
+    library: Annotated[str, typer.Argument(help="Id of the library.")],
+    file: Annotated[Path, typer.Argument(help="Ends in .sdf, .smi, .csv, .jsonl or .parquet; with .gz to pack it.")],
+    format: Annotated[Format, typer.Option(help="Format of the file; by its name when left out.")] = Format.AUTO,
+    filter: Annotated[str, typer.Option(help="Only compounds that meet these conditions, as in searches.")] = "",
+    address: Address = None,
+    as_document: Json = False,
+) -> None:
+    """Write a library's compounds into a file; importing it gives the same compounds again (SMILES files hold structure, id and name)."""
+    with service(context, address) as client, CompoundFile(file, format) as written, ExportBar() as bar:
+        for compound in client.export(library, filter=filter, molblocks=written.format is Format.SDF, on_progress=bar):
+            written.write(compound)
+    if as_document:
+        display.print_json({"file": str(file), "format": written.format, "compounds": written.written})
+    else:
+        display.print_lines([f"{written.written:,} compounds of {library} in {file}."])
+
+
 @app.command()
 def search(
     context: typer.Context,
@@ -142,6 +163,9 @@ def search(
         Target, typer.Option(help="What to compare with; a structure only with molecules unless texts are named.")
     ] = Target.BOTH,
     ids_only: Annotated[bool, typer.Option("--ids-only", help="Only the hits' resource names.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the hits into this file, .sdf, .smi, .csv, .jsonl or .parquet.")
+    ] = None,
     address: Address = None,
     as_document: Json = False,
 ) -> None:
@@ -155,7 +179,12 @@ def search(
         options["structure"] = _read_structure(structure_file)
     elif compound is not None:
         options["compound"] = compound
+    if out is not None and ids_only:
+        raise typer.BadParameter("--out writes whole compounds; leave --ids-only out.")
     with service(context, address) as client:
+        if out is not None:
+            _write_hits(client, text, limit, options, out)
+            return
         found = client.search(text, limit=limit, **options)
     if as_document:
         hits = [_bare(hit) for hit in found] if ids_only else found.hits
@@ -286,6 +315,16 @@ def embed(
     if any(embedding.vector is None for embedding in found):
         display.complain("some items have no vector; their messages say why.")
         raise typer.Exit(1)
+
+
+def _write_hits(client: Client, text: str | None, limit: int, options: SearchOptions, path: Path) -> None:
+    """The hits as a file of compounds, each with its rank and score."""
+    with CompoundFile(path, extra_fields=("rank", "score")) as written:
+        if written.format is Format.SDF:
+            options["fields"] = tuple(Compound.__dataclass_fields__)
+        for hit in client.search(text, limit=limit, **options):
+            written.write(hit.compound, {"rank": hit.rank, "score": hit.score})
+    display.print_lines([f"{written.written:,} hits in {path}."])
 
 
 def _find(client: Client, inchikey: str) -> Compound:

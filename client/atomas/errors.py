@@ -104,6 +104,13 @@ class ReaderError(AtomasError):
         self.operation = operation
 
 
+class WriterError(AtomasError):
+    """A file cannot be written; nothing is left under its name."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, reason="UNWRITABLE_FILE")
+
+
 _BY_STATUS: Mapping[grpc.StatusCode, type[AtomasError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidArgumentError,
     grpc.StatusCode.OUT_OF_RANGE: InvalidArgumentError,

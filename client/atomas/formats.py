@@ -29,8 +29,12 @@ class Lines(Protocol):
 
 
 def read_smiles(stream: Lines) -> Iterator[Row]:
-    """`SMILES name` lines; blank lines, `#` comments and a header are passed over, CXSMILES extensions become metadata."""
+    """`SMILES name` lines; blank lines, `#` comments and a header are passed over, CXSMILES extensions become metadata.
+
+    Under a header of tab-separated columns, such as `smiles id name`, each cell has its column's meaning.
+    """
     may_be_header = True
+    columns: list[str] = []
     for number, line in lines(stream):
         text = _decode(line)
         if text is None:
@@ -41,6 +45,10 @@ def read_smiles(stream: Lines) -> Iterator[Row]:
             continue
         is_header, may_be_header = may_be_header and holds_smiles(structure), False
         if is_header:
+            columns = _header(text.rstrip("\r\n").split("\t")) if "\t" in text else []
+            continue
+        if columns and len(cells := text.rstrip("\r\n").split("\t")) == len(columns):
+            yield row_from_fields(dict(zip(columns, cells, strict=True)), number, typed=False)
             continue
         extension = ""
         if rest.startswith("|") and "|" in rest[1:]:

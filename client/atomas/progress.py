@@ -1,4 +1,4 @@
-"""An import's progress on stderr: a bar where there is a terminal, a line now and then where there is none."""
+"""Progress of imports and exports on stderr: a bar where there is a terminal, a line now and then where there is none."""
 
 import sys
 from time import monotonic
@@ -8,7 +8,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from atomas.types import ImportProgress
+from atomas.types import ExportProgress, ImportProgress
 
 _LINE_SECONDS = 5.0
 
@@ -65,6 +65,38 @@ class ImportBar:
         if self._bar.disable and monotonic() >= self._next_line:
             self._next_line = monotonic() + _LINE_SECONDS
             sys.stderr.write(text + "\n")
+
+
+class ExportBar:
+    """Shows how much of a library was looked at. Call it with each ExportProgress."""
+
+    def __init__(self) -> None:
+        console = Console(file=sys.stderr)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            MofNCompleteColumn(),
+            TextColumn("compounds"),
+            TimeElapsedColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("Exporting", total=None)
+        self._next_line = monotonic() + _LINE_SECONDS
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def __call__(self, progress: ExportProgress) -> None:
+        self._bar.update(self._task, completed=progress.examined, total=max(progress.total, progress.examined))
+        if self._bar.disable and monotonic() >= self._next_line:
+            self._next_line = monotonic() + _LINE_SECONDS
+            sys.stderr.write(f"{progress.examined:,} of {progress.total:,} compounds looked at, {progress.compounds:,} written\n")
 
 
 def _expected_rows(progress: ImportProgress) -> int | None:

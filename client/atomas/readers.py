@@ -132,8 +132,7 @@ class Source:
         else:
             self._stream, self._packed = file, False
         head = self._stream.peek(_HEAD_BYTES)
-        suffix = Path(name.removesuffix(".gz").removesuffix(".zip")).suffix
-        self.format = wanted if wanted is not Format.AUTO else _SUFFIXES.get(suffix) or detect_format(head, self.name)
+        self.format = wanted if wanted is not Format.AUTO else format_of_name(name) or detect_format(head, self.name)
         check_head(head, self.format, self.name)
         if self.format is Format.PARQUET:
             if self._packed:
@@ -164,6 +163,11 @@ class Source:
             raise ReaderError(f"{self.name} is damaged or cut off, its packed data do not fit together: fetch it again.") from None
         except OSError as error:
             raise ReaderError(f"{self.name} could not be read to its end: {_complaint(error)}.") from None
+
+
+def format_of_name(name: str) -> Format | None:
+    """The format that a file's name tells, packed or not."""
+    return _SUFFIXES.get(Path(name.lower().removesuffix(".gz").removesuffix(".zip")).suffix)
 
 
 def detect_format(head: bytes, name: str) -> Format:

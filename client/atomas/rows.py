@@ -1,5 +1,6 @@
 """From the named fields of any source to an import row: which column means what."""
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,10 @@ NAME_FIELDS = (
 )  # fmt: skip
 SYNONYM_FIELDS = ("synonyms", "synonym", "aliases", "iupac_name", "iupac_names", "inn", "brand_names", "pubchem_iupac_name")
 DESCRIPTION_FIELDS = ("description", "descriptions", "definition", "text")
+
+# Fields of files that this client wrote: everything of the metadata as one JSON object; what the service computed, which imports pass over.
+METADATA_FIELD = "metadata"
+COMPUTED_PREFIX = "atomas."
 
 # Names hold commas, so lists of them are split at line ends, bars and semicolons followed by a space.
 _LIST_SEPARATOR = re.compile(r"\s*(?:[\r\n|]+|;\s+)\s*")
@@ -81,7 +86,8 @@ def assign_roles(fields: tuple[str, ...], hold_structure: bool = True) -> Roles:
     synonyms, descriptions = list(_known(SYNONYM_FIELDS, present)), list(_known(DESCRIPTION_FIELDS, present))
     # The other structure columns are fallbacks for rows that lack the first, and metadata.
     used = {id_field, name_field, *synonyms, *descriptions, *(field for _, field in structures[:1])}
-    return Roles(structures, id_field, name_field, synonyms, descriptions, [field for field in fields if field not in used])
+    metadata = [field for field in fields if field not in used and not f"{field}.".startswith(COMPUTED_PREFIX)]
+    return Roles(structures, id_field, name_field, synonyms, descriptions, metadata)
 
 
 def row_from_fields(
@@ -124,7 +130,9 @@ def _metadata(values: Mapping[str, Any], fields: Sequence[str], typed: bool) -> 
     metadata: dict[str, JsonValue] = {}
     for field in fields:
         value = values.get(field)
-        if isinstance(value, Mapping) and normalise(field) == "metadata":
+        if isinstance(value, str) and normalise(field) == METADATA_FIELD:
+            value = _json_of(value, dict)
+        if isinstance(value, Mapping) and normalise(field) == METADATA_FIELD:
             # A row that this client wrote.
             metadata.update({str(name): plain(item) for name, item in value.items() if item is not None})
             continue
@@ -170,8 +178,26 @@ def _text(value: Any) -> str:
     return "" if value is None else str(value).strip()
 
 
+def splits_as_list(text: str) -> list[str]:
+    """The names that a cell of names holds."""
+    return _texts(text, _LIST_SEPARATOR)
+
+
+def _json_of(text: str, kind: type[dict[str, Any]] | type[list[Any]]) -> Any:
+    """What the text holds when it is a JSON value of this kind, else the text."""
+    if text.lstrip()[:1] not in ("{", "["):
+        return text
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return value if isinstance(value, kind) else text
+
+
 def _texts(value: Any, separator: re.Pattern[str] | None) -> list[str]:
     value = plain(value)
+    if isinstance(value, str) and value.lstrip().startswith('["'):
+        value = _json_of(value, list)
     if isinstance(value, list):
         parts = [_text(item) for item in value]
     elif separator is not None and value is not None:

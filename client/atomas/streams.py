@@ -1,4 +1,4 @@
-"""Drives an import over gRPC streams, blocking and with asyncio: sends, takes acknowledgements, reconnects."""
+"""Drives imports and exports over gRPC streams, blocking and with asyncio: sends, takes acknowledgements, reconnects."""
 
 import asyncio
 import contextlib
@@ -6,18 +6,33 @@ import queue
 import threading
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import grpc
 
 from atomas import importing
-from atomas.calls import IMPORT_COMPOUNDS
+from atomas.calls import EXPORT_COMPOUNDS, IMPORT_COMPOUNDS
 from atomas.errors import AtomasError, CancelledError, InternalError, from_rpc_error
 from atomas.importing import ImportSession
-from atomas.v1.library_service_pb2 import ImportCompoundsRequest, ImportCompoundsResponse, ImportRow
+from atomas.v1.library_service_pb2 import (
+    ExportCompoundsRequest,
+    ExportCompoundsResponse,
+    ImportCompoundsRequest,
+    ImportCompoundsResponse,
+    ImportRow,
+)
 
 # What a stream brings: an answer, the error that broke it, or None at its end.
 _Event: TypeAlias = ImportCompoundsResponse | AtomasError | None
+
+
+def export_stream(channel: Any) -> Any:
+    """The method that streams a library's compounds, of a blocking or an asyncio channel."""
+    return channel.unary_stream(
+        EXPORT_COMPOUNDS,
+        request_serializer=ExportCompoundsRequest.SerializeToString,
+        response_deserializer=ExportCompoundsResponse.FromString,
+    )
 
 
 def send_rows(

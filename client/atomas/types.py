@@ -93,6 +93,8 @@ class Compound:
     metadata: Mapping[str, JsonValue] = field(default_factory=dict)
     create_time: datetime | None = None
     update_time: datetime | None = None
+    # The structure with 2-D coordinates; only where it was asked for.
+    molblock: str = ""
 
     @property
     def library(self) -> str:
@@ -259,6 +261,16 @@ class ImportProgress:
     total_bytes: int | None = None
     # Verdicts, once all rows are acknowledged and the service works on them.
     counts: ImportCounts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExportProgress:
+    """How far an export has come."""
+
+    compounds: int
+    # Compounds of the library that were looked at, and how many there are.
+    examined: int
+    total: int
 
 
 @dataclass(frozen=True, slots=True)
