@@ -223,11 +223,8 @@ class MoleculeFeatures:
             environments = _atom_environments(molecule, text)
             elements = [atom.GetAtomicNum() for atom in atoms_of_molecule]
             tokens = split_smiles(text)
-            are_atoms = list(map(is_atom, tokens))
-            atoms = iter(_atom_of_token(text, molecule, sum(are_atoms)))
-            for token, token_is_atom in zip(tokens, are_atoms, strict=True):
+            for token, atom in zip(tokens, atoms_of_tokens(text, molecule), strict=True):
                 count = len(ids)
-                atom = next(atoms) if token_is_atom else None
                 if atom is None:
                     if (row := key_rows.get(token)) is not None:
                         ids.append(row)
@@ -241,6 +238,37 @@ class MoleculeFeatures:
         array = np.asarray(ids, dtype=np.int64)
         counts, _ = _occurrences(np.repeat(np.arange(len(smiles)), features_per_molecule), array, self.rows)
         return _token_features(ids, (np.log1p(counts) / counts).astype(np.float32), feature_counts, context, token_counts)
+
+    def atoms_described(self, smiles: str) -> list[Ints]:
+        """The atoms that each feature of one molecule is about, in the order of the features that calling this gives.
+
+        An environment is about all atoms within its radius; keys of the whole molecule and spelling are about none.
+        """
+        molecule = _parse(smiles)
+        radii: dict[tuple[int, int], int] = {}  # of the environment in that row around that atom
+        for generator in (_CHIRAL, _FLAT):
+            output = rdFingerprintGenerator.AdditionalOutput()
+            output.AllocateBitInfoMap()
+            generator.GetSparseCountFingerprint(molecule, additionalOutput=output)
+            for identifier, places in output.GetBitInfoMap().items():
+                if (row := self._environment_rows.get(identifier)) is not None:
+                    radii |= {(atom, row): radius for atom, radius in places}
+        distances = Chem.GetDistanceMatrix(molecule)
+        features = self([smiles])
+        atoms = [None, *atoms_of_tokens(smiles, molecule)]
+        described = []
+        for token, row in zip(np.repeat(np.arange(len(atoms)), features.feature_counts), features.ids.tolist(), strict=True):
+            atom = atoms[token]
+            within = np.zeros(0, bool) if atom is None else distances[atom] <= radii.get((atom, row), 0)
+            described.append(np.flatnonzero(within))
+        return described
+
+
+def atoms_of_tokens(smiles: str, molecule: Chem.Mol) -> list[int | None]:
+    """The index of the atom that each token of a SMILES stands for; None for bonds, branches, ring closures and merged hydrogens."""
+    are_atoms = list(map(is_atom, split_smiles(smiles)))
+    atoms = iter(_atom_of_token(smiles, molecule, sum(are_atoms)))
+    return [next(atoms) if token_is_atom else None for token_is_atom in are_atoms]
 
 
 def _parse(smiles: str) -> Chem.Mol:

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from encoder.checkpoint import DEFAULT_WEIGHTS, Checkpoint, load_checkpoint
+from encoder.explanation import Explanation, explain
 from encoder.levels import ItemLevels, split_levels
 from encoder.manifest import molecule_tokens, text_tokens
 from encoder.model.atomas import TokenBatch
@@ -87,6 +88,14 @@ class Encoder:
     def molecule_levels(self, smiles: Sequence[str]) -> list[ItemLevels]:
         """Return the levels of the hierarchy of each canonical SMILES; raises as `encode_molecules`, and ValueError without a hierarchy."""
         return self._levels("molecule", smiles, self._molecule_lengths(smiles))
+
+    def explain(self, text: str, smiles: str) -> Explanation:
+        """Tell why a text finds a molecule, given as canonical SMILES; raises as `encode_texts` and `encode_molecules`."""
+        lengths = self._text_lengths([text]), self._molecule_lengths([smiles])
+        if not self.has_hierarchy:
+            return explain(self._checkpoint, text, smiles)
+        levels = self._levels("text", [text], lengths[0])[0], self._levels("molecule", [smiles], lengths[1])[0]
+        return explain(self._checkpoint, text, smiles, *levels)
 
     def _text_lengths(self, texts: Sequence[str]) -> list[int]:
         lengths = [self.text_tokens(text) for text in texts]

@@ -29,6 +29,13 @@ def split_text(text: str) -> list[str]:
     return _TEXT_UNIT.findall(text.lower().translate(_FOLDED))
 
 
+def locate_words(text: str) -> list[tuple[int, int]]:
+    """First character and the one after the last of each token of `split_text`, in the text as it was written."""
+    folded = [character.lower().translate(_FOLDED) for character in text]
+    origins = [place for place, characters in enumerate(folded) for _ in characters]
+    return [(origins[unit.start()], origins[unit.end() - 1] + 1) for unit in _TEXT_UNIT.finditer("".join(folded))]
+
+
 def split_smiles(smiles: str) -> list[str]:
     """Split a SMILES into tokens whose concatenation is the input, whatever the input is.
 
