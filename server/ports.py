@@ -169,12 +169,21 @@ class StructureIndex(Protocol):
 
     Answers are complete: whatever `upsert` has returned for is found. `libraries=None` searches all. Patterns are SMARTS, or molecules in
     any notation (`encoder.patterns`). Questions raise INVALID_SMARTS and the chemistry door's reasons for a pattern that cannot be read,
-    TIMEOUT for one that takes too long, OVERLOADED, INDEX_UNAVAILABLE.
+    TIMEOUT for one that takes too long, OVERLOADED, INDEX_UNAVAILABLE, also while the index is not complete.
     """
 
     @property
     def generation(self) -> str:
         """Names what the index holds: when its content is lost it begins again under another name. SQL notes under it what is here."""
+        ...
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything is here that was in SQL when the present generation began."""
+        ...
+
+    def declare_complete(self) -> None:
+        """Durable when it returns; lasts as long as the generation."""
         ...
 
     def upsert(self, entries: Sequence[StructureEntry]) -> str:

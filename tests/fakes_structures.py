@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 from rdkit import Chem, DataStructs
 
@@ -10,12 +11,15 @@ from encoder.patterns import Pattern, matched_atoms, read_pattern
 from server.domain.errors import AtomasError, Reason
 from server.ports import ScoredPoint, StructureEntry
 
+T = TypeVar("T")
+
 
 class FakeStructures:
     """StructureIndex by brute force."""
 
     def __init__(self) -> None:
         self.generation = uuid.uuid4().hex
+        self.complete = False
         self._entries: dict[uuid.UUID, StructureEntry] = {}
 
     def upsert(self, entries: Sequence[StructureEntry]) -> str:
@@ -30,24 +34,27 @@ class FakeStructures:
         self.delete(self.ids(library))
 
     def renew(self) -> None:
-        self._entries, self.generation = {}, uuid.uuid4().hex
+        self._entries, self.generation, self.complete = {}, uuid.uuid4().hex, False
+
+    def declare_complete(self) -> None:
+        self.complete = True
 
     def check_pattern(self, pattern: str) -> None:
         _read(pattern)
 
     def containing(self, pattern: str, libraries: Sequence[str] | None = None) -> list[uuid.UUID]:
-        query = _read(pattern).query
+        query = self._asked(_read(pattern)).query
         return [entry.id for entry in self._chosen(libraries) if Chem.MolFromSmiles(entry.smiles).HasSubstructMatch(query)]
 
     def contained_in(self, smiles: str, libraries: Sequence[str] | None = None) -> list[uuid.UUID]:
-        whole = Chem.MolFromSmiles(smiles)
+        whole = self._asked(Chem.MolFromSmiles(smiles))
         return [entry.id for entry in self._chosen(libraries) if whole.HasSubstructMatch(Chem.MolFromSmiles(entry.smiles))]
 
     def with_skeleton(self, skeleton: str, libraries: Sequence[str] | None = None) -> list[uuid.UUID]:
-        return [entry.id for entry in self._chosen(libraries) if entry.skeleton == skeleton]
+        return [entry.id for entry in self._chosen(libraries) if entry.skeleton == self._asked(skeleton)]
 
     def similar(self, fingerprint: bytes, threshold: float, libraries: Sequence[str] | None = None) -> list[ScoredPoint]:
-        query = _bits(fingerprint)
+        query = self._asked(_bits(fingerprint))
         scored = [ScoredPoint(e.id, DataStructs.TanimotoSimilarity(query, _bits(e.fingerprint))) for e in self._chosen(libraries)]
         # As float32 tells them apart, so that 3/5 reaches a threshold of 0.6.
         return sorted((s for s in scored if s.score >= threshold - 1e-7), key=lambda s: (-s.score, s.id))
@@ -71,6 +78,11 @@ class FakeStructures:
         return sorted(entry.id for entry in self._chosen(None if library is None else [library]))
 
     def close(self) -> None: ...
+
+    def _asked(self, question: T) -> T:
+        if not self.complete:
+            raise AtomasError(Reason.INDEX_UNAVAILABLE, "The fake is being filled.")
+        return question
 
     def _chosen(self, libraries: Sequence[str] | None) -> Iterator[StructureEntry]:
         return (entry for entry in list(self._entries.values()) if libraries is None or entry.library in libraries)

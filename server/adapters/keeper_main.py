@@ -45,6 +45,11 @@ def _renew(store: StructureStore, message: Message) -> Answer:
     return Message({})
 
 
+def _declare_complete(store: StructureStore, message: Message) -> Answer:
+    store.declare_complete()
+    return Message({})
+
+
 def _containing(store: StructureStore, message: Message) -> Answer:
     head = message.head
     return Message({}, [store.containing(head["pattern"], head["libraries"], head["seconds"]).tobytes()])
@@ -97,10 +102,18 @@ def _ids(store: StructureStore, message: Message) -> Answer:
 
 
 def _generation(store: StructureStore, message: Message) -> Answer:
-    return Message({"generation": store.generation})
+    return Message({"generation": store.generation, "complete": store.complete})
 
 
-WRITES: Mapping[str, Call] = {"add": _add, "remove": _remove, "remove_library": _remove_library, "renew": _renew}
+WRITES: Mapping[str, Call] = {
+    "add": _add,
+    "remove": _remove,
+    "remove_library": _remove_library,
+    "declare_complete": _declare_complete,
+    "renew": _renew,
+}
+# An answer that lacks something would look like one that does not.
+NEED_EVERYTHING = frozenset({"containing", "contained_in", "with_skeleton", "similar", "nearest"})
 READS: Mapping[str, Call] = {
     "containing": _containing,
     "contained_in": _contained_in,
@@ -119,6 +132,9 @@ READS: Mapping[str, Call] = {
 def answer(store: StructureStore, message: Message) -> Answer:
     """What a call returns, or its refusal under `error`."""
     call = message.head["call"]
+    if call in NEED_EVERYTHING and not store.complete:
+        filling = "The structure index is being filled from the database. Try again in a minute."
+        return Message({"error": {"reason": "INDEX_UNAVAILABLE", "message": filling}})
     try:
         return (WRITES.get(call) or READS[call])(store, message)
     except MoleculeError as error:

@@ -38,6 +38,14 @@ class RdkitStructures:
     def generation(self) -> str:
         return str(self._keeper.call({"call": "generation"}).head["generation"])
 
+    @property
+    def complete(self) -> bool:
+        return bool(self._keeper.call({"call": "generation"}).head["complete"])
+
+    def declare_complete(self) -> None:
+        """Questions are answered from now on."""
+        self._keeper.call({"call": "declare_complete"})
+
     def upsert(self, entries: Sequence[StructureEntry]) -> str:
         """Inserts or replaces; of entries with one id the last stays."""
         generations = []

@@ -46,7 +46,12 @@ class LibraryRemoved:
     library: str
 
 
-Entry: TypeAlias = Added | Removed | LibraryRemoved
+@dataclass(frozen=True)
+class Completed:
+    """Everything that the database held when the file was begun is here; later changes come as they happen."""
+
+
+Entry: TypeAlias = Added | Removed | LibraryRemoved | Completed
 
 
 class StructureLog:
@@ -152,6 +157,8 @@ def _parts(entry: Entry) -> list[bytes]:
             return [b"R", ids.tobytes()]
         case LibraryRemoved(library):
             return [b"L", library.encode()]
+        case Completed():
+            return [b"C"]
         case Added(library, columns):
             name = library.encode()
             lengths = np.array([len(molecule) for molecule in columns.molecules], "<u4")
@@ -166,6 +173,8 @@ def _entry(payload: bytes) -> Entry:
         return Removed(np.frombuffer(rest, np.uint8).reshape(-1, ID_BYTES))
     if kind == b"L":
         return LibraryRemoved(rest.decode())
+    if kind == b"C":
+        return Completed()
     if kind != b"A":
         raise ValueError(f"there is no record of kind {kind!r}")
     name_bytes, count = _BATCH.unpack_from(rest)

@@ -12,7 +12,7 @@ from rdkit import Chem
 
 from encoder.molecules import STANDARD_VERSION
 from encoder.patterns import read_pattern
-from server.adapters.structure_log import Added, LibraryRemoved, Removed, StructureLog
+from server.adapters.structure_log import Added, Completed, Entry, LibraryRemoved, Removed, StructureLog
 from server.adapters.structure_table import ID_BYTES, Bytes, Columns, Keeping, StructureTable, columns_of, query_words
 
 MADE_BY = f"rdkit {rdkit.__version__}, standard {STANDARD_VERSION}"
@@ -32,6 +32,8 @@ class StructureStore:
         # Where each structure is.
         self._places: dict[bytes, tuple[StructureTable, int]] = {}
         self._garbage = 0
+        # Whether searches may rely on the content.
+        self.complete = False
         self._log = StructureLog(path, MADE_BY)
         for entry in self._log.open():
             self._apply(entry, merge=False)
@@ -63,11 +65,16 @@ class StructureStore:
         if library in self._tables:
             self._do(LibraryRemoved(library))
 
+    def declare_complete(self) -> None:
+        """Nothing is missing any more; remembered on disk."""
+        if not self.complete:
+            self._do(Completed())
+
     def renew(self) -> None:
         """Forgets everything, under another generation."""
         with self._write:
             self._log.rewrite([])
-            self._tables, self._places, self._garbage = {}, {}, 0
+            self._tables, self._places, self._garbage, self.complete = {}, {}, 0, False
 
     def containing(self, pattern_text: str, libraries: Sequence[str] | None, seconds: float) -> Bytes:
         """Ids of structures that hold the pattern. Raises MoleculeError, TooSlowError."""
@@ -130,14 +137,14 @@ class StructureStore:
         here, there = place[0].columns, place[1]
         return here.molecules[there] == columns.molecules[row] and here.skeletons[there].tobytes() == columns.skeletons[row].tobytes()
 
-    def _do(self, entry: Added | Removed | LibraryRemoved) -> None:
+    def _do(self, entry: Entry) -> None:
         with self._write:
             self._log.append(entry)
             self._apply(entry, merge=True)
             if self._garbage > _GARBAGE_ROWS + len(self._places):
                 self._rewrite()
 
-    def _apply(self, entry: Added | Removed | LibraryRemoved, merge: bool) -> None:
+    def _apply(self, entry: Entry, merge: bool) -> None:
         match entry:
             case Added(library, columns):
                 table = StructureTable(columns)
@@ -154,6 +161,8 @@ class StructureStore:
                     self._kill(table.columns.ids[np.flatnonzero(table.alive)])
                     table.give_up(self._keep)
                 self._tables = {name: tables for name, tables in self._tables.items() if name != library}
+            case Completed():
+                self.complete = True
 
     def _kill(self, ids: Bytes) -> None:
         for row in range(len(ids)):
@@ -184,7 +193,9 @@ class StructureStore:
         self._tables = {**self._tables, library: tuple(merged)}
 
     def _rewrite(self) -> None:
-        entries = [Added(library, table.surviving()) for library, tables in self._tables.items() for table in tables]
+        entries: list[Entry] = [Added(library, table.surviving()) for library, tables in self._tables.items() for table in tables]
+        if self.complete:
+            entries.append(Completed())
         self._log.rewrite(entries, keep_generation=True)
         self._garbage = 0
 

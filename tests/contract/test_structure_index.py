@@ -4,7 +4,7 @@ import gzip
 import json
 import random
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from rdkit import Chem, DataStructs
@@ -83,6 +83,7 @@ def index(empty: StructureIndex, molecules: list[Molecule]) -> StructureIndex:
         for start in range(0, len(molecules), 40):
             empty.upsert([entry(molecule) for molecule in molecules[start : start + 40]])
         empty.upsert([entry(molecule, "other") for molecule in molecules[:10]])
+        empty.declare_complete()
     return empty
 
 
@@ -202,3 +203,25 @@ def test_a_renewed_index_is_empty_under_another_name(index: StructureIndex) -> N
     index.renew()
     assert index.generation != former
     assert (index.count(), index.ids()) == (0, [])
+
+
+def test_nothing_is_answered_until_everything_is_there(index: StructureIndex, molecules: list[Molecule]) -> None:
+    assert index.complete
+    index.renew()
+    assert not index.complete
+    index.upsert([entry(molecules[0])])
+    fingerprint = molecules[0].fingerprint
+    questions: list[Callable[[], object]] = [
+        lambda: index.containing("C"),
+        lambda: index.contained_in("CCO"),
+        lambda: index.with_skeleton(molecules[0].skeleton),
+        lambda: index.similar(fingerprint, 0.5),
+        lambda: index.nearest(fingerprint, 1),
+    ]
+    for ask in questions:
+        with pytest.raises(AtomasError) as caught:
+            ask()
+        assert caught.value.reason is Reason.INDEX_UNAVAILABLE
+    index.declare_complete()
+    assert index.complete
+    assert [point.id for point in index.nearest(fingerprint, 1)] == [entry(molecules[0]).id]

@@ -1,0 +1,62 @@
+"""Bring the structure index in line with SQL, beside the vectors and by the same means: jobs that may run twice, a sweep that finds what is missing."""
+
+import time
+from collections.abc import Sequence
+
+from server.domain.compounds import Compound, point_id
+from server.jobs import FillStructures
+from server.ports import Ports, StructureEntry
+
+FILL_BATCH = 500
+# A job that lasts longer than the broker waits would be given to another worker meanwhile.
+FILL_SECONDS = 60.0
+
+
+def index_structures(library: str, inchikeys: Sequence[str], ports: Ports) -> None:
+    """Makes the structure index agree with the compounds as they are now. As with vectors, whoever finds at the end that a compound came or
+    went meanwhile does it again."""
+    pending = list(inchikeys)
+    while pending:
+        ports.storage.require_free_space()
+        with ports.database.reading() as transaction:
+            compounds = transaction.compounds.get_many(library, pending)
+        generation = ports.structures.upsert([structure_entry(compound) for compound in compounds.values()])
+        ports.structures.delete([point_id(library, inchikey) for inchikey in pending if inchikey not in compounds])
+        written = {inchikey: compound.revision for inchikey, compound in compounds.items()}
+        with ports.database.transaction() as transaction:
+            now = {inchikey: compound.revision for inchikey, compound in transaction.compounds.get_many(library, pending).items()}
+            if generation:
+                transaction.compounds.mark_indexed(library, written, generation)
+        pending = [inchikey for inchikey in pending if written.get(inchikey) != now.get(inchikey)]
+
+
+def structure_entry(compound: Compound) -> StructureEntry:
+    """What the structure index keeps of a compound."""
+    structure = compound.structure
+    skeleton = structure.parent_inchikey.partition("-")[0]
+    return StructureEntry(
+        point_id(compound.library, compound.inchikey), compound.library, structure.smiles, skeleton, structure.fingerprint
+    )
+
+
+def fill_structures(ports: Ports) -> None:
+    """Brings over what the structure index lacks, and lets it answer once that is everything; goes on in another job when it takes long."""
+    generation = ports.structures.generation
+    end = time.monotonic() + FILL_SECONDS
+    while missing := _missing(generation, ports):
+        for library in dict.fromkeys(library for library, _ in missing):
+            index_structures(library, [inchikey for owner, inchikey in missing if owner == library], ports)
+        if time.monotonic() > end or ports.structures.generation != generation:
+            ports.queue.send(FillStructures())
+            return
+    ports.structures.declare_complete()
+
+
+def structures_lack_something(ports: Ports) -> bool:
+    """Whether a fill is needed: the index is new, or was when a former one ended early."""
+    return not ports.structures.complete or bool(_missing(ports.structures.generation, ports))
+
+
+def _missing(generation: str, ports: Ports) -> list[tuple[str, str]]:
+    with ports.database.reading() as transaction:
+        return transaction.compounds.unindexed(generation, FILL_BATCH)
