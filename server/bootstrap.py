@@ -5,6 +5,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -13,17 +14,21 @@ from encoder.manifest import ModelFacts
 from encoder.molecules import STANDARD_VERSION, Limits
 from server.adapters.chemistry_pool import ChemistryPool
 from server.adapters.disk_space import DiskSpace, NoLocalStorage
-from server.adapters.edge_index import EdgeIndex
 from server.adapters.folder_lock import FolderLock
+from server.adapters.keeper_process import KeeperProcess
+from server.adapters.live_models import LiveModels, present_encoder, present_index
 from server.adapters.local_queue import LocalQueue
-from server.adapters.qdrant_index import QdrantIndex
+from server.adapters.model_places import ModelPlaces, facts_of, find_checkpoint, version_of
+from server.adapters.rdkit_structures import Keeper, RdkitStructures
 from server.adapters.sql.migrate import migrate
 from server.adapters.sql.transaction import SqlDatabase
+from server.adapters.structure_absence import NoStructures
 from server.domain.errors import AtomasError, Reason
-from server.domain.models import ModelVersion
+from server.domain.models import StoredModel
 from server.jobs import EmbedCompounds, EncodeItems
-from server.ports import Encoder, Ports, VectorIndex
+from server.ports import Encoder, Ports, StructureIndex
 from server.settings import Settings
+from server.usecases.manage_models import settle_serving
 from server.usecases.track_operations import give_up, run_job, sweep
 
 if TYPE_CHECKING:
@@ -31,6 +36,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 THREAD_SWITCH_SECONDS = 0.0005
+# How soon every process of a fleet notices that another model answers.
+FOLLOW_SECONDS = 0.5
 
 
 @contextmanager
@@ -54,11 +61,14 @@ def worker(settings: Settings, queues: Sequence[str], app: "Celery") -> Iterator
         if "import" in queues:
             chemistry.warm()
         encodes = {EmbedCompounds.queue, EncodeItems.queue} & set(queues)
-        encoder = _local_encoder(settings, stack) if encodes else _worker_encoder(settings, app, stack)
+        models = _models(settings, database, _encoder_here(settings) if encodes else _encoder_in_workers(settings, app), stack)
         if encodes:
+            encoder = models.encoder(models.serving())
             encoder.encode_texts(["water"])
             encoder.encode_molecules(["O"])
-        yield _fleet_ports(settings, database, chemistry, encoder, app, stack)
+        if EncodeItems.queue in queues:
+            stack.callback(_repeat(models.open_ready, FOLLOW_SECONDS, "models"))
+        yield _fleet_ports(settings, database, chemistry, models, app, stack)
 
 
 def broker(settings: Settings) -> "Celery":
@@ -81,14 +91,16 @@ def _whole_service(settings: Settings, stack: ExitStack) -> Ports:
     database = _database(settings, stack)
     chemistry = _chemistry(settings, stack)
     chemistry.warm()
-    encoder = _local_encoder(settings, stack)
-    index = _index(settings, encoder.model)
-    stack.callback(index.close)
+    models = _models(settings, database, _encoder_here(settings), stack)
+    models.encoder(models.serving())
+    models.index(models.serving())
     queue = LocalQueue(settings.job_attempts)
-    ports = Ports(database, index, encoder, chemistry, queue, DiskSpace(settings.data_dir, settings.min_free_disk_bytes))
+    storage = DiskSpace(settings.data_dir, settings.min_free_disk_bytes)
+    structures = _structures(settings, stack)
+    ports = Ports(database, present_index(models), present_encoder(models), chemistry, queue, storage, models, structures)
     queue.start(lambda job: run_job(job, ports), lambda job, reason, message: give_up(job, reason, message, ports))
     stack.callback(queue.close)
-    stack.callback(_repeat(lambda: sweep(ports), settings.sweep_seconds))
+    stack.callback(_repeat(lambda: sweep(ports, settings.import_idle_hours * 3600), settings.sweep_seconds, "sweep"))
     return ports
 
 
@@ -97,21 +109,22 @@ def _fleet_server(settings: Settings, stack: ExitStack) -> Ports:
     database = _database(settings, stack)
     chemistry = _chemistry(settings, stack)
     chemistry.warm()
-    ports = _fleet_ports(settings, database, chemistry, _worker_encoder(settings, app, stack), app, stack)
-    stack.callback(_repeat(lambda: sweep(ports), settings.sweep_seconds))
+    models = _models(settings, database, _encoder_in_workers(settings, app), stack)
+    ports = _fleet_ports(settings, database, chemistry, models, app, stack)
+    stack.callback(_repeat(lambda: sweep(ports, settings.import_idle_hours * 3600), settings.sweep_seconds, "sweep"))
     return ports
 
 
 def _fleet_ports(
-    settings: Settings, database: SqlDatabase, chemistry: ChemistryPool, encoder: Encoder, app: "Celery", stack: ExitStack
+    settings: Settings, database: SqlDatabase, chemistry: ChemistryPool, models: LiveModels, app: "Celery", stack: ExitStack
 ) -> Ports:
     from server.adapters.celery_queue import CeleryQueue
 
-    index = _index(settings, encoder.model)
-    stack.callback(index.close)
-    queue = CeleryQueue(app, encoder.model.version, settings.job_resend_seconds)
+    models.index(models.serving())
+    queue = CeleryQueue(app, settings.job_resend_seconds)
     stack.callback(app.close)
-    return Ports(database, index, encoder, chemistry, queue, NoLocalStorage())
+    structures = _structures(settings, stack)
+    return Ports(database, present_index(models), present_encoder(models), chemistry, queue, NoLocalStorage(), models, structures)
 
 
 def _database(settings: Settings, stack: ExitStack) -> SqlDatabase:
@@ -129,36 +142,98 @@ def _chemistry(settings: Settings, stack: ExitStack) -> ChemistryPool:
     return chemistry
 
 
-def _local_encoder(settings: Settings, stack: ExitStack) -> Encoder:
-    # Whoever has no model in this process must not pay for torch.
-    from encoder.batching import TokenBudgetBatcher
-    from encoder.inference import Encoder as Model
-    from server.adapters.local_encoder import LocalEncoder
-
-    model = Model.load(settings.model_dir, threads=settings.encoder_threads or os.cpu_count() or 1)
-    batcher = TokenBudgetBatcher(model, settings.encoder_batch_tokens, settings.encoder_batch_wait_seconds)
-    encoder = LocalEncoder(model, batcher, STANDARD_VERSION)
-    stack.callback(encoder.close)
-    return encoder
-
-
-def _worker_encoder(settings: Settings, app: "Celery", stack: ExitStack) -> Encoder:
-    from server.adapters.worker_encoder import WorkerEncoder
-
-    facts = ModelFacts.read(settings.model_dir)
-    encoder = WorkerEncoder(app, facts, STANDARD_VERSION, settings.query_cache_entries, settings.encoder_silence_seconds)
-    stack.callback(encoder.close)
-    return encoder
+def _models(settings: Settings, database: SqlDatabase, encode: Callable[[StoredModel], Encoder], stack: ExitStack) -> LiveModels:
+    """Follows the database, which names the model that answers; a new database is told the configured one."""
+    places = ModelPlaces(settings, encode)
+    configured = version_of(ModelFacts.read(settings.model_dir))
+    # A fleet's model is given up by a person: `python -m server use-model`.
+    readable = partial(_readable, settings) if not settings.broker_url else _always
+    serving = settle_serving(configured, _configured_path(settings), readable, database)
+    if serving.version != configured.version:
+        log.warning("the database names another model than the settings", serving=serving.version, configured=configured.version)
+    models = LiveModels(database, places)
+    models.refresh()
+    stack.callback(models.close)
+    stack.callback(_repeat(models.follow, FOLLOW_SECONDS, "models"))
+    return models
 
 
-def _index(settings: Settings, model: ModelVersion) -> VectorIndex:
-    if settings.qdrant_url:
-        return QdrantIndex(settings.qdrant_url, model.version, model.dimension)
-    folder = settings.data_dir / "index" / model.version
-    return EdgeIndex.open(folder, model.version, model.dimension, optimise_points=settings.index_optimise_points)
+def _structures(settings: Settings, stack: ExitStack) -> StructureIndex:
+    """The keeper of a fleet, or one of our own beside the vector index."""
+    keeper: Keeper
+    if settings.structures_url:
+        from server.adapters.structure_server import RemoteKeeper
+
+        keeper = RemoteKeeper(settings.structures_url)
+    elif settings.broker_url:
+        return NoStructures()
+    else:
+        keeper = _keeper(settings)
+    structures = RdkitStructures(keeper, settings.pattern_seconds)
+    stack.callback(structures.close)
+    return structures
 
 
-def _repeat(work: Callable[[], object], seconds: float) -> Callable[[], None]:
+def _keeper(settings: Settings) -> KeeperProcess:
+    return KeeperProcess(settings.data_dir / "structures" / "structures.log", settings.structure_live_molecules)
+
+
+@contextmanager
+def structure_server(settings: Settings) -> Iterator[int]:
+    """The structure keeper of a fleet, serving while the block runs; gives the port. Raises INVALID_ARGUMENT, DATA_DIR_IN_USE, INDEX_UNAVAILABLE."""
+    from server.adapters.structure_server import StructureServer
+
+    with ExitStack() as stack:
+        stack.callback(FolderLock(settings.data_dir / "structures").close)
+        keeper = _keeper(settings)
+        stack.callback(keeper.close)
+        server = StructureServer(keeper, settings.structures_listen)
+        server.start()
+        stack.callback(server.stop, settings.shutdown_seconds)
+        yield server.port
+
+
+def _configured_path(settings: Settings) -> str:
+    return str(settings.model_dir.resolve()) if settings.model_dir else ""
+
+
+def _readable(settings: Settings, model: StoredModel) -> bool:
+    try:
+        find_checkpoint(model, settings)
+    except AtomasError:
+        log.warning("the checkpoint of the model that answered is gone; the configured one takes its place", model=model.version)
+        return False
+    return True
+
+
+def _always(model: StoredModel) -> bool:
+    return True
+
+
+def _encoder_here(settings: Settings) -> Callable[[StoredModel], Encoder]:
+    def load(stored: StoredModel) -> Encoder:
+        # Whoever has no model in this process must not pay for torch.
+        from encoder.batching import TokenBudgetBatcher
+        from encoder.inference import Encoder as Model
+        from server.adapters.local_encoder import LocalEncoder
+
+        model = Model.load(find_checkpoint(stored, settings), threads=settings.encoder_threads or os.cpu_count() or 1)
+        batcher = TokenBudgetBatcher(model, settings.encoder_batch_tokens, settings.encoder_batch_wait_seconds)
+        return LocalEncoder(model, batcher, STANDARD_VERSION)
+
+    return load
+
+
+def _encoder_in_workers(settings: Settings, app: "Celery") -> Callable[[StoredModel], Encoder]:
+    def ask(stored: StoredModel) -> Encoder:
+        from server.adapters.worker_encoder import WorkerEncoder
+
+        return WorkerEncoder(app, facts_of(stored.model), STANDARD_VERSION, settings.query_cache_entries, settings.encoder_silence_seconds)
+
+    return ask
+
+
+def _repeat(work: Callable[[], object], seconds: float, name: str) -> Callable[[], None]:
     """Does the work now and every so often on a thread of its own; returns what stops it."""
     stopping = threading.Event()
 
@@ -168,11 +243,11 @@ def _repeat(work: Callable[[], object], seconds: float) -> Callable[[], None]:
                 work()
             except Exception:
                 # The next round may find the store back.
-                log.warning("sweep failed", exc_info=True)
+                log.warning("failed, and will be tried again", work=name, exc_info=True)
             if stopping.wait(seconds):
                 return
 
-    thread = threading.Thread(target=loop, name="sweep", daemon=True)
+    thread = threading.Thread(target=loop, name=name, daemon=True)
     thread.start()
 
     def stop() -> None:

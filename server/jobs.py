@@ -37,6 +37,16 @@ class IndexCompounds:
     queue: ClassVar[str] = "index"
     library: str
     inchikeys: tuple[str, ...]
+    # Version of the model whose index is meant; every live one when empty.
+    model: str = ""
+
+
+@dataclass(frozen=True)
+class FillStructures:
+    """Bring over to the structure index what SQL has and it lacks."""
+
+    name: ClassVar[str] = "structures.fill"
+    queue: ClassVar[str] = "index"
 
 
 @dataclass(frozen=True)
@@ -58,8 +68,41 @@ class PurgeLibrary:
     library: str
 
 
-Job: TypeAlias = ReadChunk | EmbedCompounds | IndexCompounds | RemoveDeleted | PurgeLibrary
-JOBS: tuple[type[Job], ...] = (ReadChunk, EmbedCompounds, IndexCompounds, RemoveDeleted, PurgeLibrary)
+@dataclass(frozen=True)
+class FillIndex:
+    """Send the next step of filling the index of a second model, and this job again for the steps after it."""
+
+    name: ClassVar[str] = "model.fill"
+    queue: ClassVar[str] = "index"
+    model: str
+    # Jobs of a former fill find another number in the database, and end.
+    fill: int
+    # Walks over all compounds, the last of which finds nothing left to do.
+    walk: int
+    # (library, InChIKey) of the compound where the former step ended; empty at the beginning.
+    after: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RemoveIndex:
+    """Remove the index of a model that is being deleted."""
+
+    name: ClassVar[str] = "model.remove_index"
+    queue: ClassVar[str] = "index"
+    model: str
+
+
+Job: TypeAlias = ReadChunk | EmbedCompounds | IndexCompounds | RemoveDeleted | PurgeLibrary | FillIndex | RemoveIndex | FillStructures
+JOBS: tuple[type[Job], ...] = (
+    ReadChunk,
+    EmbedCompounds,
+    IndexCompounds,
+    RemoveDeleted,
+    PurgeLibrary,
+    FillIndex,
+    RemoveIndex,
+    FillStructures,
+)
 
 
 @dataclass(frozen=True)

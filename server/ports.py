@@ -3,7 +3,8 @@
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -243,8 +244,8 @@ class StructureIndex(Protocol):
     def close(self) -> None: ...
 
 
-    """Libraries in SQL. A library being deleted is invisible to everything but `purgeable`."""
 class Libraries(Protocol):
+    """Libraries in SQL. A library being deleted is invisible to everything but `purgeable`."""
 
     def add(self, library: Library) -> Library:
         """Raises LIBRARY_EXISTS."""
@@ -538,6 +539,42 @@ class JobQueue(Protocol):
         ...
 
 
+class Models(Protocol):
+    """The models of this process: which one answers, and encoders and indexes of every live one. Thread-safe."""
+
+    def serving(self) -> str:
+        """The version that the present call works with."""
+        ...
+
+    def pinned(self) -> AbstractContextManager[None]:
+        """Calls in the block work with one model, whatever is activated meanwhile."""
+        ...
+
+    def encoder(self, version: str) -> Encoder:
+        """Raises MODEL_NOT_FOUND, ENCODER_UNAVAILABLE where its checkpoint cannot be read."""
+        ...
+
+    def index(self, version: str) -> VectorIndex:
+        """Raises MODEL_NOT_FOUND, INDEX_UNAVAILABLE."""
+        ...
+
+    def read_checkpoint(self, path: Path) -> ModelVersion:
+        """What a folder holds. Raises INVALID_ARGUMENT where it is no checkpoint."""
+        ...
+
+    def stored_indexes(self) -> list[str]:
+        """Versions of every index that takes up room, whether the database knows it or not."""
+        ...
+
+    def discard_index(self, version: str) -> None:
+        """Removes an index that nobody uses any more; one that is not there is no error."""
+        ...
+
+    def refresh(self) -> None:
+        """Follows the database at once instead of soon."""
+        ...
+
+
 class Storage(Protocol):
     """Room for what is about to be written."""
 
@@ -556,3 +593,9 @@ class Ports:
     chemistry: Chemistry
     queue: JobQueue
     storage: Storage
+    models: Models
+    structures: StructureIndex
+
+    def with_model(self, version: str) -> "Ports":
+        """The same with encoder and index of one model, whichever answers. Raises MODEL_NOT_FOUND, ENCODER_UNAVAILABLE, INDEX_UNAVAILABLE."""
+        return replace(self, encoder=self.models.encoder(version), index=self.models.index(version))

@@ -19,12 +19,51 @@ class Settings(BaseSettings):
     )
 
     listen: str = Field("127.0.0.1:50051", description="Address and port of the gRPC server; port 0 takes a free one.")
+    http_listen: str = Field(
+        "127.0.0.1:8080", description="Address and port of the portal and the REST interface; port 0 takes a free one, empty serves neither."
+    )
+    http_hosts: str = Field(
+        "",
+        description="Host names under which the HTTP server may be asked, separated by commas, `*` for any; "
+        "when empty, a server on loopback answers to loopback's names alone.",
+    )
+    http_body_bytes: int = Field(16 * 1024 * 1024, ge=1024, description="Largest JSON body of an HTTP request.")
+    http_upload_bytes: int = Field(4 * 1024**3, ge=1024, description="Largest file that is imported over HTTP.")
     data_dir: pathlib.Path = Field(
         pathlib.Path("var/atomas"), description="Folder of everything the embedded service keeps: SQLite, vector index, lock."
     )
     database_url: str = Field("", description="SQLAlchemy URL of the metadata database; empty keeps SQLite in the data folder.")
     qdrant_url: str = Field(
         "", description="gRPC or HTTP URL of a Qdrant server; empty runs the Qdrant engine in this process, in the data folder."
+    )
+    qdrant_api_key: str = Field("", description="Key that the Qdrant server asks for.")
+    qdrant_timeout_seconds: int = Field(10, ge=1, le=600, description="How long one call to the Qdrant server may take.")
+    qdrant_shards: int = Field(
+        1, ge=1, description="Shards of a new collection: at least one for each node of the Qdrant cluster, two or three to grow by."
+    )
+    qdrant_replicas: int = Field(1, ge=1, description="Copies of each shard of a new collection; 2 survive the loss of a node.")
+    qdrant_write_consistency: int = Field(1, ge=1, description="Copies that must have a write before it counts, in a new collection.")
+    qdrant_on_disk: bool = Field(
+        True, description="New collections keep full vectors, payloads and their indexes on disk; the quantised vectors stay in memory."
+    )
+    qdrant_quantised: bool = Field(
+        True, description="New collections find candidates by int8 copies of the vectors and rank them by the full ones."
+    )
+    qdrant_oversampling: float = Field(
+        2.0, ge=1, le=16, description="Candidates that are ranked by their full vectors, as a multiple of the hits wanted."
+    )
+    qdrant_hnsw_ef: int = Field(128, ge=10, le=4096, description="How widely the graph is searched: more finds more, and takes longer.")
+    structures_url: str = Field(
+        "",
+        description="Fleet: address of the structure keeper (`python -m server structures`), grpc://HOST:PORT; without one searches by substructure "
+        "and fingerprint are refused. The embedded service has a keeper of its own.",
+    )
+    structures_listen: str = Field("127.0.0.1:50061", description="Fleet: address and port on which the structure keeper listens.")
+    structure_live_molecules: int = Field(
+        30_000, ge=0, description="Molecules that the structure keeper holds ready to match, some 15 KB each; others are unpacked first."
+    )
+    pattern_seconds: float = Field(
+        10.0, gt=0, le=600, description="Time one substructure pattern may take before it is refused as TIMEOUT."
     )
     broker_url: str = Field(
         "",
@@ -60,6 +99,9 @@ class Settings(BaseSettings):
         256 * 1024 * 1024, ge=0, description="Writes are refused as DISK_FULL when the data folder's disk has less free space."
     )
     sweep_seconds: float = Field(15.0, gt=0, description="How often unfinished background work is looked for and sent again.")
+    import_idle_hours: float = Field(
+        24.0, gt=0, description="An import whose client has been silent for so long is closed; the rows that it sent stay."
+    )
     job_attempts: int = Field(5, ge=1, description="Attempts at one background job before its operation fails with the reason.")
     job_resend_seconds: float = Field(
         60.0, gt=0, description="Fleet: a job whose work still stands so long after it was sent counts as lost and is sent again."

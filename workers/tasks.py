@@ -19,12 +19,12 @@ log = structlog.get_logger(__name__)
 _ANSWER_RETRIES = {"max_retries": 2, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.1}
 
 
-def job_task(kind: type[Job], ports: Ports, attempts: int) -> Callable[[Any, Mapping[str, Any], str, int], None]:
+def job_task(kind: type[Job], ports: Ports, attempts: int) -> Callable[[Any, Mapping[str, Any], int], None]:
     """The task of one kind of job; `failures` counts those that may have been the job's own fault."""
 
-    def do_job(task: Any, payload: Mapping[str, Any], model: str, failures: int) -> None:
+    def do_job(task: Any, payload: Mapping[str, Any], failures: int) -> None:
         job = from_payload(kind, payload)
-        failure = attempt(job, model, ports)
+        failure = attempt(job, ports)
         if failure is None:
             return
         retry = retry_of(failure.reason, attempts)
@@ -33,19 +33,15 @@ def job_task(kind: type[Job], ports: Ports, attempts: int) -> Callable[[Any, Map
             # Should this fail too, the sweep sends the job again, and it is given up then.
             give_up(job, failure.reason, failure.message, ports)
             return
-        raise task.retry(args=[payload, model, failures], countdown=retry.pause_seconds(task.request.retries + 1))
+        raise task.retry(args=[payload, failures], countdown=retry.pause_seconds(task.request.retries + 1))
 
     return do_job
 
 
-def attempt(job: Job, model: str, ports: Ports) -> AtomasError | None:
+def attempt(job: Job, ports: Ports) -> AtomasError | None:
     """Does the job; returns what went wrong."""
     started = time.perf_counter()
     try:
-        if model != ports.encoder.model.version:
-            raise AtomasError(
-                Reason.ENCODER_UNAVAILABLE, f"{job.name} is for model {model}, this worker has model {ports.encoder.model.version}."
-            )
         run_job(job, ports)
     except AtomasError as error:
         log.warning("job refused", job=job.name, reason=error.reason, message=error.message, seconds=time.perf_counter() - started)

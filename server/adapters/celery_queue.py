@@ -20,10 +20,9 @@ _REMEMBERED_JOBS = 100_000
 class CeleryQueue:
     """The `JobQueue` port on a broker. Thread-safe."""
 
-    def __init__(self, app: Celery, model_version: str, resend_seconds: float) -> None:
-        """Jobs name the model version that they are meant for. One whose work still stands `resend_seconds` after it was sent counts as lost."""
+    def __init__(self, app: Celery, resend_seconds: float) -> None:
+        """A job whose work still stands `resend_seconds` after it was sent counts as lost."""
         self._app = app
-        self._model_version = model_version
         self._resend_seconds = resend_seconds
         self._lock = threading.Lock()
         # When each job was last sent from here or, if others sent it, first missed.
@@ -61,7 +60,7 @@ class CeleryQueue:
     def _send(self, job: Job) -> None:
         try:
             if time.monotonic() >= self._away_until:
-                self._app.send_task(job.name, args=[to_payload(job), self._model_version, 0], queue=job.queue)
+                self._app.send_task(job.name, args=[to_payload(job), 0], queue=job.queue)
                 return
         except BROKER_ERRORS as error:
             self._away_until = time.monotonic() + _PAUSE_SECONDS

@@ -1,17 +1,13 @@
 """The vector index on a Qdrant server, spoken to over gRPC."""
 
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ParamSpec, TypeVar
-from urllib.parse import urlsplit
 
-import grpc
 import numpy as np
 from qdrant_client import QdrantClient, models
-from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from server.adapters.qdrant_calls import QdrantCalls, connect
 from server.adapters.qdrant_filters import engine_filter, in_libraries
 from server.adapters.qdrant_points import DESCRIPTOR_PATHS, DOCUMENT, LIBRARY, NUMBERS, TERMS, EnginePoint, engine_points, paths_to_index
 from server.adapters.qdrant_questions import EngineQuestion, answers, engine_questions
@@ -20,17 +16,16 @@ from server.domain.filters import Filter
 from server.domain.search import VECTOR_LEGS, Leg
 from server.ports import Point, Question, ScoredPoint, Vector
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
 # About one megabyte a message.
 POINTS_PER_CALL = 256
 QUERIES_PER_CALL = 64
 IDS_PER_CALL = 5_000
+COLLECTION_PREFIX = "atomas_"
 
-GRPC_PORT = 6334
-# A restarting server is found again within a second, not after gRPC's growing pauses of up to two minutes.
-_CHANNEL = {"grpc.initial_reconnect_backoff_ms": 100, "grpc.min_reconnect_backoff_ms": 100, "grpc.max_reconnect_backoff_ms": 1_000}
+
+def collection_of(model_version: str) -> str:
+    """The collection's name."""
+    return COLLECTION_PREFIX + model_version
 
 
 @dataclass(frozen=True)
@@ -43,6 +38,8 @@ class CollectionSettings:
     write_consistency: int = 1
     # Full vectors, payloads and payload indexes on disk; int8 copies of the vectors stay in memory and find the candidates.
     on_disk: bool = True
+    # int8 copies of the vectors in memory; without them searches read the full vectors.
+    quantised: bool = True
     # Candidates ranked by their full vectors, as a multiple of the hits wanted.
     oversampling: float = 2.0
     hnsw_ef: int = 128
@@ -70,17 +67,18 @@ class QdrantIndex:
 
         Raises INDEX_UNAVAILABLE, and SCHEMA_MISMATCH when the collection was not made for this model version. `client` replaces the connection.
         """
-        self._address = urlsplit(url).netloc.rpartition("@")[2] or "this process"
-        self._client = client or _connect(url, api_key, timeout_seconds)
+        self._client = client or connect(url, api_key, timeout_seconds)
         self._model_version = model_version
         self._dimension = dimension
         self._settings = settings or CollectionSettings()
-        self._collection = f"atomas_{model_version}"
-        self._attempts = attempts
+        self._collection = collection_of(model_version)
+        self._call = QdrantCalls(url, attempts).call
         self._paths: set[str] = set()
         self._search = models.SearchParams(
             hnsw_ef=self._settings.hnsw_ef,
-            quantization=models.QuantizationSearchParams(rescore=True, oversampling=self._settings.oversampling),
+            quantization=models.QuantizationSearchParams(rescore=True, oversampling=self._settings.oversampling)
+            if self._settings.quantised
+            else None,
         )
         self._open()
 
@@ -247,7 +245,9 @@ class QdrantIndex:
             hnsw_config=models.HnswConfigDiff(m=16, ef_construct=128),
             quantization_config=models.ScalarQuantization(
                 scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8, quantile=0.99, always_ram=True)
-            ),
+            )
+            if settings.quantised
+            else None,
             metadata={"model_version": self._model_version, "dimension": self._dimension},
         )
 
@@ -261,60 +261,6 @@ class QdrantIndex:
     def _query(self, requests: Sequence[models.QueryRequest]) -> list[list[ScoredPoint]]:
         answers = self._call(self._client.query_batch_points, self._collection, requests)
         return [[ScoredPoint(uuid.UUID(str(hit.id)), hit.score) for hit in answer.points] for answer in answers]
-
-    def _call(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        attempts = Retrying(
-            retry=retry_if_exception(_passing),
-            stop=stop_after_attempt(self._attempts),
-            wait=wait_random_exponential(multiplier=0.2, max=2),
-            reraise=True,
-        )
-        try:
-            return attempts(call, *args, **kwargs)
-        except ResourceExhaustedResponse as error:
-            raise AtomasError(Reason.OVERLOADED, f"The Qdrant server at {self._address} is busy. Try again later.") from error
-        except grpc.RpcError as error:
-            status = _status(error)
-            said = error.details() if isinstance(error, grpc.Call) else error
-            if status is grpc.StatusCode.RESOURCE_EXHAUSTED:
-                raise AtomasError(Reason.OVERLOADED, f"The Qdrant server at {self._address} is busy: {said}") from error
-            name = status.name if status else "no status"
-            raise AtomasError(
-                Reason.INDEX_UNAVAILABLE, f"The Qdrant server at {self._address} did not do its work ({name}): {said}"
-            ) from error
-
-
-def _connect(url: str, api_key: str | None, timeout_seconds: int) -> QdrantClient:
-    try:
-        parts = urlsplit(url)
-        given = parts.port
-    except ValueError:
-        parts, given = urlsplit(""), None
-    if parts.scheme not in ("http", "https", "grpc", "grpcs") or not parts.hostname:
-        raise ValueError(f"{url!r} is no address of a Qdrant server. Write it as http://HOST:6333, or grpc://HOST:6334.")
-    port = given if given and parts.scheme.startswith("grpc") else GRPC_PORT
-    return QdrantClient(
-        host=parts.hostname,
-        grpc_port=port,
-        https=parts.scheme in ("https", "grpcs"),
-        api_key=api_key,
-        prefer_grpc=True,
-        timeout=timeout_seconds,
-        grpc_options=dict(_CHANNEL),
-        # Would ask over REST, which this index never uses and firewalls may close.
-        check_compatibility=False,
-    )
-
-
-def _status(error: BaseException) -> grpc.StatusCode | None:
-    return error.code() if isinstance(error, grpc.RpcError) and isinstance(error, grpc.Call) else None
-
-
-def _passing(error: BaseException) -> bool:
-    return isinstance(error, ResourceExhaustedResponse) or _status(error) in (
-        grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.RESOURCE_EXHAUSTED,
-    )
 
 
 def _named_vectors(point: EnginePoint) -> dict[str, models.Vector]:

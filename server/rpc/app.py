@@ -43,7 +43,7 @@ class App:
         self._calls = Calls(settings.request_threads, settings.request_queue)
         self._health = health.aio.HealthServicer()
         self._server = aio.server(
-            interceptors=[CallInterceptor()],
+            interceptors=[CallInterceptor(ports.models)],
             options=[
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
                 ("grpc.max_send_message_length", settings.max_message_bytes),
@@ -59,7 +59,7 @@ class App:
         add_LibraryServiceServicer_to_server(LibraryServicer(ports, self._calls), services)
         add_SearchServiceServicer_to_server(SearchServicer(ports, self._calls, settings), services)
         add_EmbeddingServiceServicer_to_server(EmbeddingServicer(ports, self._calls, settings), services)
-        add_ModelServiceServicer_to_server(ModelServicer(ports), services)
+        add_ModelServiceServicer_to_server(ModelServicer(ports, self._calls), services)
         add_OperationsServicer_to_server(OperationsServicer(ports, self._calls), services)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection([*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)

@@ -10,11 +10,10 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from atomas.v1 import library_pb2, library_service_pb2, model_service_pb2, search_service_pb2
+from atomas.v1 import library_pb2, library_service_pb2, search_service_pb2
 from server.domain.compounds import NUMERIC_DESCRIPTORS, TEXT_DESCRIPTORS, Compound, JsonValue
 from server.domain.errors import AtomasError, Reason
 from server.domain.libraries import Library
-from server.domain.models import ModelVersion
 from server.domain.operations import Counts, ImportRow, Operation, Rejection, State
 from server.domain.search import Hit, SearchPage
 from server.rpc.errors import status_of
@@ -171,13 +170,3 @@ def operation_message(operation: Operation) -> operations_pb2.Operation:
         reason, text = operation.error or (Reason.INTERNAL.value, "The import failed.")
         message.error.CopyFrom(status_of(AtomasError(Reason(reason), text)))
     return message
-
-
-def model_message(model: ModelVersion) -> model_service_pb2.Model:
-    return model_service_pb2.Model(
-        name=model.resource_name,
-        state=model_service_pb2.Model.SERVING,
-        dimension=model.dimension,
-        molecule_standard=model.molecule_standard,
-        max_tokens=model.max_tokens,
-    )

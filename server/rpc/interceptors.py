@@ -12,6 +12,7 @@ from grpc import aio
 
 from server.domain.errors import AtomasError, Reason
 from server.observability import CALL_SECONDS, CALLS
+from server.ports import Models
 from server.rpc.errors import code_of, status_of
 
 log = structlog.get_logger(__name__)
@@ -21,6 +22,9 @@ REQUEST_ID = "x-request-id"
 
 class CallInterceptor(aio.ServerInterceptor):  # type: ignore[misc, unused-ignore]  # grpc's stubs leave the class untyped
     """Wraps the service's own calls; health and reflection pass through unchanged."""
+
+    def __init__(self, models: Models) -> None:
+        self._models = models
 
     async def intercept_service(
         self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]], handler_call_details: grpc.HandlerCallDetails
@@ -32,7 +36,7 @@ class CallInterceptor(aio.ServerInterceptor):  # type: ignore[misc, unused-ignor
             return handler
         codecs = {"request_deserializer": handler.request_deserializer, "response_serializer": handler.response_serializer}
         if handler.unary_unary:
-            return grpc.unary_unary_rpc_method_handler(_unary(method, handler.unary_unary), **codecs)
+            return grpc.unary_unary_rpc_method_handler(_unary(method, handler.unary_unary, self._models), **codecs)
         if handler.unary_stream:
             return grpc.unary_stream_rpc_method_handler(_stream(method, handler.unary_stream), **codecs)
         if handler.stream_stream:
@@ -40,10 +44,12 @@ class CallInterceptor(aio.ServerInterceptor):  # type: ignore[misc, unused-ignor
         return handler
 
 
-def _unary(method: str, call: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
+def _unary(method: str, call: Callable[[Any, Any], Awaitable[Any]], models: Models) -> Callable[[Any, Any], Awaitable[Any]]:
     async def wrapped(request: Any, context: Any) -> Any:
-        async with Watched(method, context):
-            return await call(request, context)
+        # A call that began with one model ends with it: vectors, hits and page tokens of two never meet.
+        with models.pinned():
+            async with Watched(method, context):
+                return await call(request, context)
 
     return wrapped
 

@@ -27,6 +27,11 @@ def compound_ids(name: str) -> tuple[str, str]:
     return check_library_id(parts[1]), parts[3].upper()
 
 
+def compound_name(library: str, inchikey: str) -> str:
+    """The inverse of `compound_ids`."""
+    return f"libraries/{library}/compounds/{inchikey}"
+
+
 def operation_id(name: str) -> str:
     """`operations/{id}` -> id. Raises INVALID_NAME."""
     parts = name.split("/")

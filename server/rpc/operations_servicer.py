@@ -11,8 +11,9 @@ from server.domain.errors import AtomasError, Reason
 from server.ports import Ports
 from server.rpc import convert, names, page_tokens
 from server.rpc.calls import Calls
+from server.rpc.model_messages import fill_message
 from server.rpc.paging import page_size
-from server.usecases import track_operations
+from server.usecases import reindex_compounds, track_operations
 
 POLL_SECONDS = 0.2
 MAX_WAIT_SECONDS = 60.0
@@ -32,15 +33,23 @@ class OperationsServicer(OperationsBase):  # type: ignore[misc, unused-ignore]  
         scope = page_tokens.scope_of(request)
         size = page_size(request.page_size, 50)
         before = page_tokens.decode(request.page_token, scope)
+        # Fills under way come first; what became of former ones is told by the models.
+        fills = [] if before else (await self._calls.run(reindex_compounds.running_reindexes, self._ports))[: size - 1]
+        size -= len(fills)
         found = await self._calls.run(track_operations.list_operations, before, size + 1, self._ports)
         return pb.ListOperationsResponse(
-            operations=[convert.operation_message(each) for each in found[:size]],
+            operations=[*map(fill_message, fills), *map(convert.operation_message, found[:size])],
             next_page_token=page_tokens.encode(found[size - 1].id, scope) if len(found) > size else "",
         )
 
     async def GetOperation(self, request: pb.GetOperationRequest, context: Any) -> pb.Operation:
-        operation = await self._calls.run(track_operations.get_operation, names.operation_id(request.name), self._ports)
-        return convert.operation_message(operation)
+        return await self._get(request.name)
+
+    async def _get(self, name: str) -> pb.Operation:
+        operation = names.operation_id(name)
+        if reindex_compounds.is_reindex(operation):
+            return fill_message(await self._calls.run(reindex_compounds.get_reindex, operation, self._ports))
+        return convert.operation_message(await self._calls.run(track_operations.get_operation, operation, self._ports))
 
     async def WaitOperation(self, request: pb.WaitOperationRequest, context: Any) -> pb.Operation:
         """Returns when the operation is done or the time is up, whichever comes first."""
@@ -48,13 +57,17 @@ class OperationsServicer(OperationsBase):  # type: ignore[misc, unused-ignore]  
         loop = asyncio.get_running_loop()
         end = loop.time() + min(asked, MAX_WAIT_SECONDS, (context.time_remaining() or MAX_WAIT_SECONDS) - POLL_SECONDS)
         while True:
-            operation = await self._calls.run(track_operations.get_operation, names.operation_id(request.name), self._ports)
-            if operation.state.final or loop.time() >= end:
-                return convert.operation_message(operation)
+            operation = await self._get(request.name)
+            if operation.done or loop.time() >= end:
+                return operation
             await asyncio.sleep(POLL_SECONDS)
 
     async def CancelOperation(self, request: pb.CancelOperationRequest, context: Any) -> Empty:
-        await self._calls.run(track_operations.cancel_operation, names.operation_id(request.name), self._ports)
+        operation = names.operation_id(request.name)
+        if reindex_compounds.is_reindex(operation):
+            await self._calls.run(reindex_compounds.cancel_reindex, operation, self._ports)
+        else:
+            await self._calls.run(track_operations.cancel_operation, operation, self._ports)
         return Empty()
 
     async def DeleteOperation(self, request: pb.DeleteOperationRequest, context: Any) -> Empty:

@@ -42,12 +42,9 @@ def embed_structures(structures: Sequence[str], ports: Ports, *, timeout_seconds
 
 def answer_question(question: EncodeItems, timeout_seconds: float, ports: Ports) -> EncodeAnswer:
     """What a worker says to a server that needs vectors; a refusal is an answer too."""
-    own = ports.encoder.model.version
-    if question.model != own:
-        message = f"A worker has model {own}, but model {question.model} was asked. Give servers and workers the same ATOMAS_MODEL_DIR."
-        return EncodeAnswer(reason=Reason.ENCODER_UNAVAILABLE, message=message)
-    encode = ports.encoder.encode_texts if question.kind == "text" else ports.encoder.encode_molecules
     try:
+        encoder = ports.models.encoder(question.model)
+        encode = encoder.encode_texts if question.kind == "text" else encoder.encode_molecules
         return EncodeAnswer(vectors=pack_vectors(encode(question.items, timeout_seconds)))
     except AtomasError as error:
         return EncodeAnswer(reason=error.reason, message=error.message)

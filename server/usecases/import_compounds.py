@@ -62,7 +62,8 @@ def accept_rows(operation_id: str, offset: int, rows: Sequence[ImportRow], ports
         fresh = rows[received - offset :]
         if fresh:
             if operation.state is not State.RECEIVING:
-                raise AtomasError(Reason.IMPORT_CLOSED, f"Import {operation_id} is {operation.state}; start a new one for more rows.")
+                why = f" {operation.error[1]}" if operation.error else ""
+                raise AtomasError(Reason.IMPORT_CLOSED, f"Import {operation_id} is {operation.state}; start a new one for more rows.{why}")
             chunk = transaction.operations.accept(operation_id, fresh)
     if chunk is not None:
         ports.queue.send(ReadChunk(operation_id, chunk))
@@ -84,6 +85,18 @@ def finish_import(operation_id: str, row_count: int, ports: Ports) -> Operation:
             if transaction.operations.all_indexed(operation_id):
                 transaction.operations.set_state(operation_id, State.SUCCEEDED)
         return transaction.operations.get(operation_id)
+
+
+def close_import(operation_id: str, idle_seconds: float, ports: Ports) -> None:
+    """Ends an import whose client did not come back; what it sent stays. Does nothing when it came back meanwhile."""
+    with ports.database.transaction() as transaction:
+        operation = transaction.operations.lock(operation_id)
+        if operation_id in transaction.operations.idle(idle_seconds):
+            message = (
+                f"The client sent {operation.counts.received:,} rows, did not say that they were all, and has been silent for "
+                f"{idle_seconds / 3600:g} hours. They are in the library. Import the whole file again: rows that are here already change nothing."
+            )
+            transaction.operations.set_state(operation_id, State.FAILED, (Reason.IMPORT_CLOSED.value, message))
 
 
 @dataclass

@@ -4,9 +4,13 @@ from collections.abc import Sequence
 
 from server.domain.compounds import Compound, JsonValue, point_id
 from server.domain.documents import document_of
+from server.domain.errors import AtomasError
+from server.domain.models import ModelState
 from server.domain.operations import ChunkState, State
 from server.domain.search import Leg
 from server.ports import Encoder, Point, Ports, Vector
+from server.usecases.index_structures import index_structures
+from server.usecases.live_models import live_models
 from server.usecases.words import document_words
 
 SEPARATOR = "; "
@@ -34,8 +38,36 @@ def complete(operation_id: str, ports: Ports) -> None:
             transaction.operations.set_state(operation_id, State.SUCCEEDED)
 
 
-def index_compounds(library: str, inchikeys: Sequence[str], ports: Ports) -> int:
-    """Reads the compounds as they are now and makes the index agree; returns how many texts had to be shortened.
+def index_compounds(library: str, inchikeys: Sequence[str], ports: Ports, model: str = "") -> int:
+    """Makes the index of every live model agree with the compounds as they are now, or that of one; returns how many texts the serving
+    model reads shortened.
+
+    Nobody waits for a model that does not answer: what its index lacks the sweep finds.
+    """
+    if not model:
+        index_structures(library, inchikeys, ports)
+    shortened = 0
+    done: set[str] = set()
+    # Looked up again at the end: a fill that began meanwhile may have passed these compounds already.
+    while fresh := [stored for stored in live_models(ports) if stored.version not in done and model in ("", stored.version)]:
+        for stored in fresh:
+            done.add(stored.version)
+            try:
+                count = _index_for_model(library, inchikeys, ports.with_model(stored.version))
+            except AtomasError:
+                if model or stored.state is ModelState.SERVING:
+                    raise
+                continue
+            if stored.state is ModelState.SERVING:
+                shortened = count
+            elif stored.state is ModelState.FILLING:
+                with ports.database.transaction() as transaction:
+                    transaction.models.add_filled(stored.version, stored.fill, len(inchikeys))
+    return shortened
+
+
+def _index_for_model(library: str, inchikeys: Sequence[str], ports: Ports) -> int:
+    """Makes one index agree; returns how many texts had to be shortened.
 
     Workers may index one compound at the same time, and the last to write may have read first: whoever finds at the end that a compound
     is another one by now does it again.

@@ -15,12 +15,11 @@ from encoder.manifest import ModelFacts
 from server.adapters.local_encoder import LocalEncoder
 from server.adapters.worker_encoder import WorkerEncoder
 from server.domain.errors import AtomasError, Reason
-from server.ports import Encoder, Ports
+from server.ports import Encoder
 from tests.contract.brokers import new_app, running_worker
 from tests.encoder_models import small_checkpoint
-from tests.fakes import FakeChemistry, FakeEncoder, FakeQueue, FakeStorage
-from tests.fakes_database import FakeDatabase
-from tests.fakes_index import FakeIndex
+from tests.fakes import FakeEncoder
+from tests.fakes_models import fake_ports
 from workers.app import register
 
 MAX_TOKENS = 50
@@ -50,8 +49,7 @@ def over(broker: str) -> Callable[[pytest.FixtureRequest], Iterator[Encoder]]:
         server: LocalService = request.getfixturevalue(broker)
         worker_app, app = new_app(server), new_app(server)
         with local(request) as answering:
-            index = FakeIndex(answering.model.version, answering.model.dimension)
-            ports = Ports(FakeDatabase(), index, answering, FakeChemistry(), FakeQueue(), FakeStorage())
+            ports = fake_ports(answering)
             model = answering.model
             facts = ModelFacts(model.version, model.dimension, model.max_tokens)
             with running_worker(worker_app, lambda app: register(app, ports, 1)):

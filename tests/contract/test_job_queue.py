@@ -15,12 +15,22 @@ from server.adapters.celery_queue import CeleryQueue
 from server.adapters.local_queue import LocalQueue
 from server.adapters.worker_encoder import WorkerEncoder
 from server.domain.errors import AtomasError, Reason
-from server.jobs import JOBS, EmbedCompounds, IndexCompounds, Job, PurgeLibrary, ReadChunk, RemoveDeleted
-from server.ports import JobQueue, Ports
+from server.jobs import (
+    JOBS,
+    EmbedCompounds,
+    FillIndex,
+    FillStructures,
+    IndexCompounds,
+    Job,
+    PurgeLibrary,
+    ReadChunk,
+    RemoveDeleted,
+    RemoveIndex,
+)
+from server.ports import JobQueue
 from tests.contract.brokers import new_app, running_worker
-from tests.fakes import FakeChemistry, FakeEncoder, FakeQueue, FakeStorage
-from tests.fakes_database import FakeDatabase
-from tests.fakes_index import FakeIndex
+from tests.fakes import FakeEncoder, FakeQueue
+from tests.fakes_models import fake_ports
 from workers import tasks
 from workers.app import register
 
@@ -32,6 +42,9 @@ EACH: tuple[Job, ...] = (
     IndexCompounds("lib", ("LFQSCWFLJHTTHZ-UHFFFAOYSA-N", "UHOVQNZJYSORNB-UHFFFAOYSA-N")),
     RemoveDeleted("lib", ("LFQSCWFLJHTTHZ-UHFFFAOYSA-N",)),
     PurgeLibrary("lib"),
+    FillIndex("model", 1, 0, ("lib", "LFQSCWFLJHTTHZ-UHFFFAOYSA-N")),
+    RemoveIndex("model"),
+    FillStructures(),
 )
 
 
@@ -94,11 +107,9 @@ def over(broker: str) -> Open:
 
     def celery(bench: Bench, request: pytest.FixtureRequest) -> Iterator[JobQueue]:
         server: LocalService = request.getfixturevalue(broker)
-        encoder = FakeEncoder()
-        index = FakeIndex(encoder.model.version, encoder.model.dimension)
         app, sender = new_app(server), new_app(server)
-        queue = CeleryQueue(sender, encoder.model.version, resend_seconds=60)
-        ports = Ports(FakeDatabase(), index, encoder, FakeChemistry(), queue, FakeStorage())
+        queue = CeleryQueue(sender, resend_seconds=60)
+        ports = fake_ports(FakeEncoder(), queue)
         patch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
         patch.setattr(tasks, "run_job", lambda job, ports: bench.run(job))
         patch.setattr(tasks, "give_up", lambda job, reason, message, ports: bench.give_up(job, reason, message))
@@ -182,7 +193,7 @@ def test_a_job_that_cannot_be_done_is_given_up_with_its_reason(
 def test_a_broker_that_refuses_us_fails_no_sender_and_is_named_to_who_asks(broker: str, request: pytest.FixtureRequest) -> None:
     server: LocalService = request.getfixturevalue(broker)
     app = celery_app(server.url.replace("guest:guest@", "guest:wrong@").replace("redis://", "redis://nobody:wrong@"), 600)
-    CeleryQueue(app, "model", resend_seconds=60).send(ReadChunk("a", 0))
+    CeleryQueue(app, resend_seconds=60).send(ReadChunk("a", 0))
     encoder = WorkerEncoder(app, ModelFacts("model", 8, 100), "1", cache_entries=0, silence_seconds=1)
     with pytest.raises(AtomasError, match="broker") as caught:
         encoder.encode_texts(["water"], 10.0)

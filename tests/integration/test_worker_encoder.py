@@ -19,11 +19,9 @@ from server.adapters.worker_encoder import WorkerEncoder
 from server.domain.errors import AtomasError, Reason
 from server.domain.models import ModelVersion
 from server.jobs import PurgeLibrary, ReadChunk
-from server.ports import Ports
 from tests.contract.brokers import BROKERS, new_app, running_worker
-from tests.fakes import FakeChemistry, FakeEncoder, FakeQueue, FakeStorage
-from tests.fakes_database import FakeDatabase
-from tests.fakes_index import FakeIndex
+from tests.fakes import FakeEncoder
+from tests.fakes_models import fake_ports
 from tests.services import running_service
 from workers.app import register
 
@@ -50,8 +48,7 @@ def asking(broker: LocalService, cache_entries: int = 0, silence_seconds: float 
 @contextmanager
 def answering(broker: LocalService, encoder: FakeEncoder) -> Iterator[None]:
     """A worker."""
-    index = FakeIndex(encoder.model.version, encoder.model.dimension)
-    ports = Ports(FakeDatabase(), index, encoder, FakeChemistry(), FakeQueue(), FakeStorage())
+    ports = fake_ports(encoder)
     app = new_app(broker)
     with running_worker(app, lambda app: register(app, ports, 1)):
         yield
@@ -186,7 +183,7 @@ def test_a_job_that_could_not_be_sent_is_sent_by_the_next_sweep() -> None:
     job = ReadChunk("operation", 1)
     with running_service(Redis) as broker:
         app = celery_app(broker.url, 600)
-        queue = CeleryQueue(app, "model", resend_seconds=3600)
+        queue = CeleryQueue(app, resend_seconds=3600)
 
         def waiting() -> int:
             with app.connection_for_read() as connection, connection.channel() as channel:
@@ -208,7 +205,7 @@ def test_a_job_that_could_not_be_sent_is_sent_by_the_next_sweep() -> None:
 
 def test_the_sweep_does_not_send_what_may_be_on_its_way(redis: LocalService) -> None:
     app = new_app(redis)
-    queue = CeleryQueue(app, "model", resend_seconds=3600)
+    queue = CeleryQueue(app, resend_seconds=3600)
     # Another server sent it.
     queue.send_again(ReadChunk("operation", 2))
     queue.send(PurgeLibrary("lib"))
@@ -216,7 +213,7 @@ def test_the_sweep_does_not_send_what_may_be_on_its_way(redis: LocalService) -> 
     with app.connection_for_read() as connection, connection.channel() as channel:
         assert app.amqp.queues["import"](channel).queue_declare().message_count == 0
         assert app.amqp.queues["index"](channel).queue_declare().message_count == 1
-    hasty = CeleryQueue(app, "model", resend_seconds=0.01)
+    hasty = CeleryQueue(app, resend_seconds=0.01)
     hasty.send_again(ReadChunk("operation", 2))
     threading.Event().wait(0.05)
     hasty.send_again(ReadChunk("operation", 2))

@@ -9,6 +9,8 @@ from server.usecases.track_operations import run_job
 from tests.fakes import FakeChemistry, FakeEncoder, FakeQueue, FakeStorage
 from tests.fakes_database import FakeDatabase
 from tests.fakes_index import FakeIndex
+from tests.fakes_models import FakePlaces, live_models
+from tests.fakes_structures import FakeStructures
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,8 @@ class World:
     index: FakeIndex
     encoder: FakeEncoder
     storage: FakeStorage
+    places: FakePlaces
+    structures: FakeStructures
 
     def work(self) -> None:
         """Does every job that was sent, and those that they send."""
@@ -31,4 +35,11 @@ def world() -> World:
     """An empty service."""
     encoder, queue, storage = FakeEncoder(), FakeQueue(), FakeStorage()
     index = FakeIndex(encoder.model.version, encoder.model.dimension)
-    return World(Ports(FakeDatabase(), index, encoder, FakeChemistry(), queue, storage), queue, index, encoder, storage)
+    database = FakeDatabase()
+    places = FakePlaces([(encoder, index)])
+    models = live_models(database, places)
+    structures = FakeStructures()
+    # As the first sweep of an empty service finds.
+    structures.declare_complete()
+    ports = Ports(database, index, encoder, FakeChemistry(), queue, storage, models, structures)
+    return World(ports, queue, index, encoder, storage, places, structures)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from encoder.molecules import Molecule, MoleculeError, Structure
 from server.adapters.broker import address, celery_app
 from server.domain.errors import AtomasError, Reason
+from server.domain.models import ModelState, ModelVersion, StoredModel
 from server.domain.operations import State
 from server.jobs import (
     JOBS,
@@ -135,13 +136,12 @@ def test_a_job_that_fails_for_good_becomes_the_error_of_its_operation(world: Wor
     assert isinstance(job, ReadChunk)
     monkeypatch.setattr(world.ports.chemistry, "standardise_many", BrokenChemistry().standardise_many)
     do, task, failures = job_task(ReadChunk, world.ports, ATTEMPTS), FakeTask(), 0
-    model = world.ports.encoder.model.version
     for _ in range(ATTEMPTS - 1):
         with pytest.raises(FakeTask.SentAgainError):
-            do(task, to_payload(job), model, failures)
-        failures = task.sent[-1][0][2]
+            do(task, to_payload(job), failures)
+        failures = task.sent[-1][0][1]
         assert get_operation(operation.id, world.ports).state is State.PROCESSING
-    do(task, to_payload(job), model, failures)
+    do(task, to_payload(job), failures)
     failed = get_operation(operation.id, world.ports)
     assert failed.state is State.FAILED
     assert failed.error is not None
@@ -150,21 +150,14 @@ def test_a_job_that_fails_for_good_becomes_the_error_of_its_operation(world: Wor
     assert "secret" not in failed.error[1]
 
 
-def test_a_worker_with_another_model_leaves_a_job_to_others(world: World) -> None:
-    operation = import_rows(world.ports, [row(1, "CCO")])
-    failure = attempt(world.queue.jobs.pop(), "another", world.ports)
-    assert failure is not None
-    assert failure.reason is Reason.ENCODER_UNAVAILABLE
-    assert retry_of(failure.reason, ATTEMPTS).attempts is None
-    assert get_operation(operation.id, world.ports).counts.created == 0
-
-
-def test_a_worker_with_another_model_refuses_to_encode(world: World) -> None:
+def test_a_worker_without_the_checkpoint_refuses_to_encode(world: World) -> None:
+    with world.ports.database.transaction() as transaction:
+        transaction.models.put(StoredModel(ModelVersion("another", 8, "1", 100), ModelState.READY))
     answer = answer_question(EncodeItems("text", ("water",), "another", 0.0), 10.0, world.ports)
     assert answer.reason == Reason.ENCODER_UNAVAILABLE
-    assert "ATOMAS_MODEL_DIR" in answer.message
     assert answer.vectors == ""
+    assert answer_question(EncodeItems("text", ("water",), "unheard of", 0.0), 10.0, world.ports).reason == Reason.MODEL_NOT_FOUND
 
 
 def test_a_job_for_a_library_that_is_gone_is_done(world: World) -> None:
-    assert attempt(IndexCompounds("nowhere", ("LFQSCWFLJHTTHZ-UHFFFAOYSA-N",)), world.ports.encoder.model.version, world.ports) is None
+    assert attempt(IndexCompounds("nowhere", ("LFQSCWFLJHTTHZ-UHFFFAOYSA-N",)), world.ports) is None

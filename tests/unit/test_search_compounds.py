@@ -114,11 +114,13 @@ def test_what_was_deleted_is_found_no_more(library: World) -> None:
     assert caught.value.reason is Reason.LIBRARY_NOT_EMPTY
     delete_library("lib", True, library.ports)
     assert refused(library, Query("lib", text="acid")) is Reason.LIBRARY_NOT_FOUND
+    library.work()
     assert library.index.count("lib") == 0
 
 
 def test_a_late_second_purge_leaves_a_new_library_of_the_same_name_alone(library: World) -> None:
     delete_library("lib", True, library.ports)
+    library.work()
     import_rows(library.ports, ROWS)
     library.work()
     purge_library("lib", library.ports)
