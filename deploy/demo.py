@@ -44,6 +44,7 @@ def server(data_dir: str) -> Iterator[str]:
     environment = {
         **os.environ,
         "ATOMAS_LISTEN": address,
+        "ATOMAS_HTTP_LISTEN": "",
         "ATOMAS_DATA_DIR": data_dir,
         "ATOMAS_LOG_LEVEL": os.environ.get("ATOMAS_LOG_LEVEL", "warning"),
     }

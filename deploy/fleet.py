@@ -107,6 +107,7 @@ class Fleet:
             "qdrant_url": self._qdrant_url or self.index.url,
             "data_dir": str(self.folder),
             "listen": self._listen,
+            "http_listen": "127.0.0.1:0",
             **self._settings,
         }
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("ATOMAS_")}

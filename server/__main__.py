@@ -65,18 +65,23 @@ def _migrate(settings: Settings) -> int:
 def _serve(settings: Settings) -> int:
     from encoder.manifest import CheckpointError
     from server.bootstrap import service
+    from server.rest.http_server import HttpServer
     from server.rpc.app import App
 
     async def run() -> None:
         app = App(ports, settings)
         port = await app.start()
         host = settings.listen.rpartition(":")[0]
-        print(f"Atomas serves on {host}:{port}, data in {settings.place}, model {ports.encoder.model.version}.", flush=True)
+        http = HttpServer(app.methods, settings) if settings.http_listen else None
+        portal = f" and on {await http.start()}" if http else ""
+        print(f"Atomas serves on {host}:{port}{portal}, data in {settings.place}, model {ports.encoder.model.version}.", flush=True)
         stopped = asyncio.Event()
         loop = asyncio.get_running_loop()
         for sign in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(sign, stopped.set)
         await stopped.wait()
+        if http:
+            await http.stop()
         await app.stop()
 
     try:

@@ -24,6 +24,7 @@ class RunningServer:
         environment |= {
             "ATOMAS_DATA_DIR": str(data_dir),
             "ATOMAS_LISTEN": "127.0.0.1:0",
+            "ATOMAS_HTTP_LISTEN": "127.0.0.1:0",
             "ATOMAS_CHEMISTRY_PROCESSES": "1",
             "ATOMAS_SWEEP_SECONDS": "1",
         }
@@ -47,8 +48,9 @@ class RunningServer:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self.process.poll() is None:
             if select.select([self.process.stdout], [], [], 0.2)[0]:
-                found = re.search(r"serves on (\S+:\d+)", self.process.stdout.readline())
+                found = re.search(r"serves on (\S+:\d+)(?: and on (\S+/))?,", self.process.stdout.readline())
                 if found:
+                    self.url = found.group(2) or ""
                     return found.group(1)
         self.kill()
         raise AssertionError(f"The server did not start:\n{self.log.read_text()}")
