@@ -22,13 +22,13 @@ from atomas.types import (
     Embeddings,
     ExportProgress,
     Health,
-    Hit,
     ImportProgress,
     ImportReport,
     Library,
     Model,
     Operation,
     Rejection,
+    SearchAnswer,
     SearchPage,
     SearchResult,
 )
@@ -112,22 +112,25 @@ class AsyncClient:
 
     # Search
 
-    async def search(self, text: str | None = None, *, limit: int = 10, **options: Unpack[SearchOptions]) -> SearchResult:
-        hits: list[Hit] = []
-        model = ""
-        query = calls.search_compounds(text, options)
+    async def search(self, query: str | None = None, *, limit: int = 10, **options: Unpack[SearchOptions]) -> SearchResult:
+        pages: list[SearchPage] = []
+        request = calls.search_compounds(query, options)
         if calls.check_limit(limit):
-            async for page in self._search_pages(query, min(limit, calls.MAX_PAGE_SIZE)):
-                hits.extend(page.hits)
-                model = page.model
-                if len(hits) >= limit:
+            async for page in self._search_pages(request, min(limit, calls.MAX_PAGE_SIZE)):
+                pages.append(page)
+                if sum(len(each.hits) for each in pages) >= limit:
                     break
-        return SearchResult(tuple(hits[:limit]), model)
+        return SearchResult.of(pages, limit)
 
     def search_pages(
-        self, text: str | None = None, *, page_size: int = 100, page_token: str = "", **options: Unpack[SearchOptions]
+        self, query: str | None = None, *, page_size: int = 100, page_token: str = "", **options: Unpack[SearchOptions]
     ) -> AsyncIterator[SearchPage]:
-        return self._search_pages(calls.search_compounds(text, options), page_size, page_token)
+        return self._search_pages(calls.search_compounds(query, options), page_size, page_token)
+
+    async def search_many(
+        self, queries: Sequence[str | SearchOptions], *, limit: int = 10, **options: Unpack[SearchOptions]
+    ) -> list[SearchAnswer]:
+        return [answer for call in calls.search_batches(queries, limit, options) for answer in await self._run(call)]
 
     # Vectors and models
 

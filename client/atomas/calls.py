@@ -1,6 +1,6 @@
 """Every unary call of the API as data: what is sent, where to, and how the answer is decoded."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypedDict, TypeVar
 
@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 
 from atomas import codec
 from atomas.errors import InvalidArgumentError
-from atomas.types import Compound, Embeddings, Health, Library, Model, Operation, Rejection, SearchPage, Target
+from atomas.types import Compound, Embeddings, Health, Library, Model, Operation, Rejection, SearchAnswer, SearchPage, Target
 from atomas.v1 import embedding_service_pb2 as embedding
 from atomas.v1 import library_pb2
 from atomas.v1 import library_service_pb2 as library
@@ -23,6 +23,8 @@ Answer = TypeVar("Answer", bound=Message)
 MAX_PAGE_SIZE = 1000
 # Items of one embedding call; longer lists are sent as several, so that each answer comes well within a deadline.
 EMBED_BATCH = 256
+# Searches of one call, for the same reason; the service takes up to 1,000.
+SEARCH_BATCH = 500
 
 _LIBRARY = "/atomas.v1.LibraryService/"
 _SEARCH = "/atomas.v1.SearchService/"
@@ -183,7 +185,9 @@ def list_rejections(operation: "str | Operation", page_token: str) -> Call[Page[
 class SearchOptions(TypedDict, total=False):
     """What a search may be told beside its text."""
 
-    # SMILES to search by, instead of a text.
+    # Words to search by and nothing else, instead of a query that may be a name, an id or a structure too.
+    text: str
+    # SMILES to search by, instead of a query.
     smiles: str
     # SMILES, InChI or molblock to search by.
     structure: str
@@ -191,6 +195,10 @@ class SearchOptions(TypedDict, total=False):
     compound: str | Compound
     # Id, resource name or Library; all libraries when left out.
     library: str | Library | None
+    # Ids, resource names or Libraries: several at once, instead of `library`.
+    libraries: Sequence[str | Library]
+    # Weight of ways of searching in the fusion, by name (`LegScore.leg`); 0 leaves one out.
+    weights: Mapping[str, float]
     # Compare with molecules, with texts, or with both.
     target: Target | str
     # Conditions, such as `molecular_weight < 500 AND metadata.source = "ChEBI"`.
@@ -201,12 +209,14 @@ class SearchOptions(TypedDict, total=False):
     ids_only: bool
 
 
-def search_compounds(text: str | None, options: SearchOptions) -> Query:
-    """A search by exactly one of text, smiles, structure and compound."""
+def search_compounds(query: str | None, options: SearchOptions) -> Query:
+    """A search by exactly one of query, text, smiles, structure and compound."""
     structure, compound = options.get("smiles", options.get("structure")), options.get("compound")
-    queries = (text, options.get("smiles"), options.get("structure"), compound)
-    if sum(query is not None for query in queries) != 1:
-        raise InvalidArgumentError("Search by exactly one of text, smiles, structure and compound.", reason="EMPTY_QUERY")
+    text = options.get("text")
+    if sum(given is not None for given in (query, text, options.get("smiles"), options.get("structure"), compound)) != 1:
+        raise InvalidArgumentError("Search by exactly one of a query, text, smiles, structure and compound.", reason="EMPTY_QUERY")
+    if options.get("libraries") and options.get("library") is not None:
+        raise InvalidArgumentError("Search either one library or several libraries.", reason="INVALID_ARGUMENT")
     in_library, target, fields = options.get("library"), options.get("target", Target.BOTH), options.get("fields")
     try:
         wanted = Target(target)
@@ -217,8 +227,12 @@ def search_compounds(text: str | None, options: SearchOptions) -> Query:
         parent=library_name(in_library if in_library is not None else "-"),
         target=_TARGETS[wanted],
         filter=_sendable(options.get("filter", "")),
+        leg_weights=options.get("weights", {}),
+        libraries=[library_name(each) for each in options.get("libraries", ())],
     )
-    if text is not None:
+    if query is not None:
+        request.query = _sendable(query)
+    elif text is not None:
         request.text = _sendable(text)
     elif structure is not None:
         request.structure = _sendable(structure)
@@ -229,6 +243,25 @@ def search_compounds(text: str | None, options: SearchOptions) -> Query:
     elif fields is not None:
         request.read_mask.paths.extend(contract_fields(fields))
     return Query(request)
+
+
+def search_batches(
+    queries: "Sequence[str | SearchOptions]", limit: int, options: SearchOptions
+) -> Iterator[Call[tuple[SearchAnswer, ...]]]:
+    """Calls with up to SEARCH_BATCH searches each; what `options` say holds for every search that does not say otherwise."""
+    if isinstance(queries, str):
+        raise InvalidArgumentError("Give a list of queries, not one string.", reason="INVALID_ARGUMENT")
+    if not 1 <= limit <= MAX_PAGE_SIZE:
+        raise InvalidArgumentError(f"A limit of {limit} makes no sense here: use 1 to {MAX_PAGE_SIZE}.", reason="INVALID_ARGUMENT")
+    requests = []
+    for query in queries:
+        words, own = (query, SearchOptions()) if isinstance(query, str) else (None, query)
+        request = search_compounds(words, {**options, **own}).request
+        request.page_size = limit
+        requests.append(request)
+    for start in range(0, len(requests), SEARCH_BATCH):
+        batch = search.BatchSearchCompoundsRequest(parent=library_name("-"), requests=requests[start : start + SEARCH_BATCH])
+        yield _call(_SEARCH + "BatchSearchCompounds", batch, search.BatchSearchCompoundsResponse.FromString, codec.decode_search_answers)
 
 
 def embed_texts(texts: Sequence[str]) -> Call[Embeddings]:

@@ -21,13 +21,13 @@ from atomas.types import (
     Embeddings,
     ExportProgress,
     Health,
-    Hit,
     ImportProgress,
     ImportReport,
     Library,
     Model,
     Operation,
     Rejection,
+    SearchAnswer,
     SearchPage,
     SearchResult,
 )
@@ -126,23 +126,33 @@ class Client:
 
     # Search
 
-    def search(self, text: str | None = None, *, limit: int = 10, **options: Unpack[SearchOptions]) -> SearchResult:
-        """The `limit` best compounds for a text, or for `smiles`, `structure` or `compound`; see SearchOptions for the rest."""
-        hits: list[Hit] = []
-        model = ""
-        query = calls.search_compounds(text, options)
-        for page in self._search_pages(query, min(calls.check_limit(limit), calls.MAX_PAGE_SIZE)) if limit else ():
-            hits.extend(page.hits)
-            model = page.model
-            if len(hits) >= limit:
+    def search(self, query: str | None = None, *, limit: int = 10, **options: Unpack[SearchOptions]) -> SearchResult:
+        """The `limit` best compounds for a query: words, a name, an id, an InChIKey or a structure; the result says how it was understood.
+
+        Instead of a query: `text` (words only), `smiles`, `structure` or `compound`; see SearchOptions for the rest.
+        """
+        pages: list[SearchPage] = []
+        request = calls.search_compounds(query, options)
+        for page in self._search_pages(request, min(calls.check_limit(limit), calls.MAX_PAGE_SIZE)) if limit else ():
+            pages.append(page)
+            if sum(len(each.hits) for each in pages) >= limit:
                 break
-        return SearchResult(tuple(hits[:limit]), model)
+        return SearchResult.of(pages, limit)
 
     def search_pages(
-        self, text: str | None = None, *, page_size: int = 100, page_token: str = "", **options: Unpack[SearchOptions]
+        self, query: str | None = None, *, page_size: int = 100, page_token: str = "", **options: Unpack[SearchOptions]
     ) -> Iterator[SearchPage]:
         """As `search`, page by page for as long as the caller goes on; `page_token` of a former page goes on after it."""
-        return self._search_pages(calls.search_compounds(text, options), page_size, page_token)
+        return self._search_pages(calls.search_compounds(query, options), page_size, page_token)
+
+    def search_many(
+        self, queries: Sequence[str | SearchOptions], *, limit: int = 10, **options: Unpack[SearchOptions]
+    ) -> list[SearchAnswer]:
+        """As `search` for many queries at once, several times faster; each has its result or its own error, in order.
+
+        A query is a string, or SearchOptions where it is a structure or has options of its own; `options` hold for all of them.
+        """
+        return [answer for call in calls.search_batches(queries, limit, options) for answer in self._run(call)]
 
     # Vectors and models
 

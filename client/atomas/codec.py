@@ -16,15 +16,19 @@ from atomas.types import (
     Embeddings,
     Hit,
     ImportCounts,
+    Interpretation,
     JsonValue,
     LegScore,
     Library,
     Model,
     Operation,
     OperationState,
+    QueryKind,
     Rejection,
     Row,
+    SearchAnswer,
     SearchPage,
+    SearchResult,
 )
 from atomas.v1 import embedding_service_pb2, library_pb2, library_service_pb2, model_service_pb2, search_service_pb2
 
@@ -66,7 +70,17 @@ def decode_compound(message: library_pb2.Compound) -> Compound:
 
 
 def decode_search_page(message: search_service_pb2.SearchCompoundsResponse) -> SearchPage:
-    return SearchPage(hits=tuple(_hit(hit) for hit in message.hits), next_page_token=message.next_page_token, model=message.model)
+    return SearchPage(
+        hits=tuple(_hit(hit) for hit in message.hits),
+        next_page_token=message.next_page_token,
+        model=message.model,
+        interpretation=_interpretation(message.interpretation),
+        no_good_match=message.no_good_match,
+    )
+
+
+def decode_search_answers(message: search_service_pb2.BatchSearchCompoundsResponse) -> tuple[SearchAnswer, ...]:
+    return tuple(_answer(result) for result in message.results)
 
 
 def decode_embeddings(
@@ -224,9 +238,26 @@ def _hit(message: search_service_pb2.SearchHit) -> Hit:
         rank=message.rank,
         score=message.score,
         compound=decode_compound(message.compound),
-        legs=tuple(LegScore(leg=leg.leg, score=leg.score, rank=leg.rank) for leg in message.legs),
+        legs=tuple(LegScore(leg=leg.leg, score=leg.score, rank=leg.rank, weight=leg.weight) for leg in message.legs),
         matched_words=tuple(message.matched_words),
+        matched_atoms=tuple(message.matched_atoms),
     )
+
+
+def _interpretation(message: search_service_pb2.Interpretation) -> Interpretation:
+    try:
+        kind = QueryKind(search_service_pb2.Interpretation.Kind.Name(message.kind))
+    except ValueError:
+        kind = QueryKind.UNKNOWN
+    return Interpretation(kind=kind, smiles=message.smiles, corrected_name=message.corrected_name)
+
+
+def _answer(message: search_service_pb2.BatchSearchCompoundsResponse.Result) -> SearchAnswer:
+    if message.HasField("error"):
+        reason, text = _refusal(message.error)
+        return SearchAnswer(result=None, reason=reason, message=text)
+    page = decode_search_page(message.response)
+    return SearchAnswer(SearchResult.of([page], len(page.hits)))
 
 
 def _descriptors(message: library_pb2.Descriptors) -> Descriptors:

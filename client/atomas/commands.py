@@ -10,14 +10,14 @@ from typing import Annotated, Any
 import typer
 
 import atomas
-from atomas import Client, Compound, Format, Hit, OperationState, Target, display
+from atomas import Client, Compound, Format, Hit, OperationState, SearchResult, Target, display
 from atomas.calls import SearchOptions
 from atomas.codec import as_json
 from atomas.errors import AtomasError, InternalError, NotFoundError
 from atomas.progress import ExportBar, ImportBar
 from atomas.writers import CompoundFile
 
-_MAX_STRUCTURE_BYTES = 1024 * 1024
+_MAX_INPUT_BYTES = 1024 * 1024
 
 app = typer.Typer(
     name="atomas", help="Search molecules by words and words by molecules.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -150,18 +150,25 @@ def export_file(
 @app.command()
 def search(
     context: typer.Context,
-    text: Annotated[str | None, typer.Argument(help="What to look for, in words.")] = None,
+    query: Annotated[str | None, typer.Argument(help="Words, a name, an id, an InChIKey, a SMILES or an InChI; it is recognised.")] = None,
+    text: Annotated[str | None, typer.Option(metavar="WORDS", help="Search by these words, whatever else they may look like.")] = None,
     smiles: Annotated[str | None, typer.Option(help="Search by this structure instead.")] = None,
     structure_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Search by the molfile, SMILES or InChI in this file.")
     ] = None,
     compound: Annotated[str | None, typer.Option(metavar="COMPOUND", help="Search by a stored compound, LIBRARY/INCHIKEY.")] = None,
-    library: LibraryName = None,
+    batch: Annotated[Path | None, typer.Option(metavar="FILE", help="Search by every line of this file, all at once.")] = None,
+    library: Annotated[
+        list[str] | None, typer.Option("--library", "-l", metavar="NAME", help="Id of a library; repeat it for several.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=0, help="Number of hits.")] = 10,
     filter: Annotated[str, typer.Option(help="Such as 'molecular_weight < 500 AND metadata.source = \"ChEBI\"'.")] = "",
     target: Annotated[
         Target, typer.Option(help="What to compare with; a structure only with molecules unless texts are named.")
     ] = Target.BOTH,
+    weight: Annotated[
+        list[str] | None, typer.Option(metavar="LEG=NUMBER", help="Weight of a way of searching, such as lexical=0; repeat it for several.")
+    ] = None,
     ids_only: Annotated[bool, typer.Option("--ids-only", help="Only the hits' resource names.")] = False,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the hits into this file, .sdf, .smi, .csv, .jsonl or .parquet.")
@@ -169,32 +176,40 @@ def search(
     address: Address = None,
     as_document: Json = False,
 ) -> None:
-    """Search by words, by a structure, or by a stored compound; all libraries unless one is named."""
-    if sum(query is not None for query in (text, smiles, structure_file, compound)) != 1:
-        raise typer.BadParameter("give exactly one of TEXT, --smiles, --structure-file and --compound.")
-    options = SearchOptions(library=library, filter=filter, target=target, ids_only=ids_only)
-    if smiles is not None:
+    """Search by words, a name, an id, a structure, or a stored compound; all libraries unless some are named."""
+    if sum(given is not None for given in (query, text, smiles, structure_file, compound, batch)) != 1:
+        raise typer.BadParameter("give exactly one of QUERY, --text, --smiles, --structure-file, --compound and --batch.")
+    if out is not None and (ids_only or batch is not None):
+        raise typer.BadParameter("--out writes the whole compounds of one search; leave --ids-only and --batch out.")
+    options = SearchOptions(filter=filter, target=target, ids_only=ids_only, weights=_weights(weight or []))
+    if library and len(library) > 1:
+        options["libraries"] = library
+    else:
+        options["library"] = library[0] if library else None
+    if text is not None:
+        options["text"] = text
+    elif smiles is not None:
         options["smiles"] = smiles
     elif structure_file is not None:
-        options["structure"] = _read_structure(structure_file)
+        options["structure"] = _read_text(structure_file)
     elif compound is not None:
         options["compound"] = compound
-    if out is not None and ids_only:
-        raise typer.BadParameter("--out writes whole compounds; leave --ids-only out.")
     with service(context, address) as client:
-        if out is not None:
-            _write_hits(client, text, limit, options, out)
+        if batch is not None:
+            _search_lines(client, batch, limit, options, as_document)
             return
-        found = client.search(text, limit=limit, **options)
+        if out is not None:
+            _write_hits(client, query, limit, options, out)
+            return
+        found = client.search(query, limit=limit, **options)
     if as_document:
-        hits = [_bare(hit) for hit in found] if ids_only else found.hits
-        display.print_json({"hits": hits, "model": found.model})
-    elif ids_only:
-        display.print_lines(hit.compound.resource_name for hit in found)
-    elif found:
-        display.print_hits(found)
-    else:
+        display.print_json(_answer(found, ids_only))
+        return
+    _print_answer(found, ids_only)
+    if not found:
         display.complain("no hits.")
+    elif found.no_good_match:
+        display.complain("these hits match no better than they would match a query without meaning.")
 
 
 @libraries_app.callback()
@@ -317,12 +332,67 @@ def embed(
         raise typer.Exit(1)
 
 
-def _write_hits(client: Client, text: str | None, limit: int, options: SearchOptions, path: Path) -> None:
+def _search_lines(client: Client, path: Path, limit: int, options: SearchOptions, as_document: bool) -> None:
+    """A search for every line of a file that is not blank."""
+    queries = [line.strip() for line in _read_text(path).splitlines() if line.strip()]
+    ids_only = options.get("ids_only", False)
+    answers = client.search_many(queries, limit=limit, **options)
+    if as_document:
+        searches = [
+            {
+                "query": query,
+                **(_answer(answer.result, ids_only) if answer.result else {"reason": answer.reason, "message": answer.message}),
+            }
+            for query, answer in zip(queries, answers, strict=True)
+        ]
+        display.print_json({"searches": searches})
+    else:
+        for query, answer in zip(queries, answers, strict=True):
+            display.print_lines([f"# {query}"])
+            if answer.result is None:
+                display.complain(f"{query[:60]!r}: {answer.message}")
+            else:
+                _print_answer(answer.result, ids_only)
+    if any(answer.result is None for answer in answers):
+        raise typer.Exit(1)
+
+
+def _answer(found: SearchResult, ids_only: bool) -> dict[str, Any]:
+    return {
+        "hits": [_bare(hit) for hit in found] if ids_only else found.hits,
+        "model": found.model,
+        "interpretation": found.interpretation,
+        "no_good_match": found.no_good_match,
+    }
+
+
+def _print_answer(found: SearchResult, ids_only: bool) -> None:
+    if ids_only:
+        display.print_lines(hit.compound.resource_name for hit in found)
+        return
+    if said := display.understood(found.interpretation):
+        display.print_lines([said])
+    if found:
+        display.print_hits(found)
+
+
+def _weights(given: list[str]) -> dict[str, float]:
+    weights = {}
+    for each in given:
+        leg, _, number = each.partition("=")
+        try:
+            weights[leg.strip()] = float(number)
+        except ValueError:
+            raise typer.BadParameter(f"{each!r} is no weight; write LEG=NUMBER, such as lexical=0.5.") from None
+    return weights
+
+
+def _write_hits(client: Client, query: str | None, limit: int, options: SearchOptions, path: Path) -> None:
     """The hits as a file of compounds, each with its rank and score."""
     with CompoundFile(path, extra_fields=("rank", "score")) as written:
         if written.format is Format.SDF:
             options["fields"] = tuple(Compound.__dataclass_fields__)
-        for hit in client.search(text, limit=limit, **options):
+        for hit in client.search(query, limit=limit, **options):
             written.write(hit.compound, {"rank": hit.rank, "score": hit.score})
     display.print_lines([f"{written.written:,} hits in {path}."])
 
@@ -337,10 +407,10 @@ def _find(client: Client, inchikey: str) -> Compound:
     raise NotFoundError(f"No library holds {inchikey!r}; compounds are named by InChIKey.", reason="COMPOUND_NOT_FOUND")
 
 
-def _read_structure(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            return file.read(_MAX_STRUCTURE_BYTES).decode()
+            return file.read(_MAX_INPUT_BYTES).decode()
     except OSError as error:
         display.complain(f"{path} cannot be read: {error.strerror}.")
     except UnicodeDecodeError:

@@ -12,10 +12,16 @@ from rich.table import Table
 from rich.text import Text
 
 from atomas.codec import as_json
-from atomas.types import Compound, Hit, ImportReport, Library, Model, Operation, Rejection
+from atomas.types import Compound, Hit, ImportReport, Interpretation, Library, Model, Operation, QueryKind, Rejection
 
 # Wide enough for most structures where nothing tells how wide the reader's window is.
 _PIPED_WIDTH = 160
+_UNDERSTOOD = {
+    QueryKind.NAME: "Taken for a name.",
+    QueryKind.STRUCTURE: "Taken for a structure",
+    QueryKind.INCHIKEY: "Taken for an InChIKey",
+    QueryKind.SOURCE_ID: "Taken for an id",
+}
 # A terminal would obey these; names and texts come from files of strangers.
 _CONTROLS = dict.fromkeys((*range(32), *range(127, 160)), "�")
 
@@ -48,9 +54,17 @@ def print_hits(hits: Sequence[Hit]) -> None:
     _print_table(["rank", "score", "name", "SMILES", "why"], rows, right=("rank", "score"))
 
 
+def understood(interpretation: Interpretation) -> str:
+    """How a query was taken, where that is worth a line; empty for plain words."""
+    said = _UNDERSTOOD.get(interpretation.kind, "")
+    if interpretation.kind is QueryKind.NAME and interpretation.corrected_name:
+        return f"Taken for the name {interpretation.corrected_name!r}."
+    return f"{said}: {interpretation.smiles}" if said and interpretation.smiles else said
+
+
 def why(hit: Hit) -> str:
     """Words that matched, and what each way of searching said."""
-    legs = [f"{leg.leg} {leg.score:.2f} (no. {leg.rank})" for leg in hit.legs]
+    legs = [f"{leg.leg} {leg.score:.2f}" + (f" (no. {leg.rank})" if leg.rank else "") for leg in hit.legs]
     return "; ".join([*([", ".join(hit.matched_words)] if hit.matched_words else []), *legs])
 
 

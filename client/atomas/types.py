@@ -102,13 +102,40 @@ class Compound:
         return self.resource_name.split("/")[1] if self.resource_name.startswith("libraries/") else ""
 
 
+class QueryKind(StrEnum):
+    """What a query was taken for."""
+
+    # A kind of a newer service, or no word of it from an older one.
+    UNKNOWN = "UNKNOWN"
+    TEXT = "TEXT"
+    NAME = "NAME"
+    STRUCTURE = "STRUCTURE"
+    INCHIKEY = "INCHIKEY"
+    SOURCE_ID = "SOURCE_ID"
+    COMPOUND = "COMPOUND"
+
+
+@dataclass(frozen=True, slots=True)
+class Interpretation:
+    """How a query was understood."""
+
+    kind: QueryKind = QueryKind.UNKNOWN
+    # Canonical SMILES of the structure that was searched with; empty for words.
+    smiles: str = ""
+    # The name in the library that was taken for the query, when the query spells it otherwise.
+    corrected_name: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class LegScore:
-    """Cosine similarity and rank (from 1) of a hit in one way of searching."""
+    """How one way of searching saw a hit: cosine similarity of vectors, BM25 of words, Tanimoto similarity of fingerprints."""
 
     leg: str
     score: float
+    # From 1; 0 when the hit lies beyond what this way of searching looked at.
     rank: int
+    # In the fusion of all ways.
+    weight: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +147,8 @@ class Hit:
     compound: Compound
     legs: tuple[LegScore, ...] = ()
     matched_words: tuple[str, ...] = ()
+    # Atoms of `compound.smiles`, from 0, that the filter's substructure matched.
+    matched_atoms: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +159,9 @@ class SearchPage:
     next_page_token: str
     # `models/{model}`.
     model: str
+    interpretation: Interpretation = Interpretation()
+    # The best hits score no better than those of meaningless queries do.
+    no_good_match: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +171,17 @@ class SearchResult(Sequence[Hit]):
     hits: tuple[Hit, ...]
     # `models/{model}`; empty when no hit was asked for.
     model: str
+    interpretation: Interpretation = Interpretation()
+    # The best hits score no better than those of meaningless queries do.
+    no_good_match: bool = False
+
+    @classmethod
+    def of(cls, pages: "Sequence[SearchPage]", limit: int) -> "SearchResult":
+        """The first hits of the pages, which belong to one search."""
+        if not pages:
+            return cls((), "")
+        hits = tuple(hit for page in pages for hit in page.hits)[:limit]
+        return cls(hits, pages[0].model, pages[0].interpretation, pages[0].no_good_match)
 
     def __len__(self) -> int:
         return len(self.hits)
@@ -152,6 +195,16 @@ class SearchResult(Sequence[Hit]):
     def __getitem__(self, index: slice) -> tuple[Hit, ...]: ...
     def __getitem__(self, index: int | slice) -> Hit | tuple[Hit, ...]:
         return self.hits[index]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchAnswer:
+    """One answer of several: the result, or why this search alone has none."""
+
+    result: SearchResult | None
+    # UPPER_SNAKE reason and a sentence for people; both empty when there is a result.
+    reason: str = ""
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)

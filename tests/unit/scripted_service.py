@@ -143,14 +143,30 @@ class ScriptedService:
                 rank=rank,
                 score=1 / rank,
                 compound=compound(f"KEY{rank}", f"compound {rank}"),
-                legs=[search_service_pb2.LegScore(leg="molecules", score=0.5, rank=rank)],
+                legs=[search_service_pb2.LegScore(leg="molecules", score=0.5, rank=rank, weight=2.0)],
                 matched_words=["acid"],
             )
             for rank in ranks
         ]
         last = ranks[-1] if ranks else first
+        misspelled = request.query == "acd"
+        kinds = search_service_pb2.Interpretation
         return search_service_pb2.SearchCompoundsResponse(
-            hits=hits, next_page_token=str(last) if last < self.hit_count else "", model="models/m1"
+            hits=hits,
+            next_page_token=str(last) if last < self.hit_count else "",
+            model="models/m1",
+            interpretation=kinds(kind=kinds.NAME, corrected_name="acid") if misspelled else kinds(kind=kinds.TEXT),
+            no_good_match=misspelled,
+        )
+
+    def batch_search(self, request: search_service_pb2.BatchSearchCompoundsRequest) -> search_service_pb2.BatchSearchCompoundsResponse:
+        refused = status_pb2.Status(code=grpc.StatusCode.INVALID_ARGUMENT.value[0], message="The text is empty.")
+        refused.details.append(_packed(error_details_pb2.ErrorInfo(reason="EMPTY_QUERY", domain="atomas")))
+        result = search_service_pb2.BatchSearchCompoundsResponse.Result
+        return search_service_pb2.BatchSearchCompoundsResponse(
+            results=[
+                result(response=self.search(each)) if each.query or each.structure else result(error=refused) for each in request.requests
+            ]
         )
 
     def embed(self, request: embedding_service_pb2.EmbedTextsRequest) -> embedding_service_pb2.EmbedTextsResponse:
@@ -290,6 +306,7 @@ class Handlers(grpc.GenericRpcHandler):
             "DeleteCompound": (service.delete_compound, pb.DeleteCompoundRequest),
             "ListRejections": (service.rejections, pb.ListRejectionsRequest),
             "SearchCompounds": (service.search, sea.SearchCompoundsRequest),
+            "BatchSearchCompounds": (service.batch_search, sea.BatchSearchCompoundsRequest),
             "EmbedTexts": (service.embed, emb.EmbedTextsRequest),
             "EmbedStructures": (service.embed_structures, emb.EmbedStructuresRequest),
             "GetModel": (service.get_model, mod.GetModelRequest),

@@ -66,6 +66,50 @@ def test_search_prints_a_table_of_rank_score_name_structure_and_why(atomas_: Run
     assert "\x1b" not in out
 
 
+def test_search_says_what_it_took_the_query_for_and_when_nothing_matches(atomas_: Run) -> None:
+    code, out, err = atomas_("search", "acd", "--limit", "1")
+    assert code == 0
+    assert out.splitlines()[0] == "Taken for the name 'acid'."
+    assert err == "atomas: these hits match no better than they would match a query without meaning.\n"
+    document = json.loads(atomas_("search", "acd", "--limit", "1", "--json")[1])
+    assert document["interpretation"] == {"kind": "NAME", "smiles": "", "corrected_name": "acid"}
+    assert document["no_good_match"] is True
+
+
+def test_search_takes_several_libraries_and_weights(atomas_: Run, service: ScriptedService) -> None:
+    assert atomas_("search", "acid", "--limit", "1", "-l", "one", "-l", "two", "--weight", "lexical=0.5", "--weight", "texts=2")[0] == 0
+    assert atomas_("search", "--text", "CCO", "--limit", "1", "-l", "one")[0] == 0
+    both, words = service.seen("SearchCompounds")
+    assert (both.parent, list(both.libraries), dict(both.leg_weights)) == (
+        "libraries/-",
+        ["libraries/one", "libraries/two"],
+        {"lexical": 0.5, "texts": 2.0},
+    )
+    assert (words.text, words.parent) == ("CCO", "libraries/one")
+    code, _, err = atomas_("search", "acid", "--weight", "lexical")
+    assert code == 2
+    assert "LEG=NUMBER" in err
+
+
+def test_search_answers_every_line_of_a_file(atomas_: Run, service: ScriptedService, tmp_path: Path) -> None:
+    file = tmp_path / "queries.txt"
+    file.write_text("acid\n\n  a ketone \n")
+    code, out, err = atomas_("search", "--batch", str(file), "--limit", "2", "--ids-only", "--library", "lib")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0] == "# acid"
+    assert out.splitlines()[3] == "# a ketone"
+    [sent] = service.seen("BatchSearchCompounds")
+    assert [(each.query, each.parent, each.page_size) for each in sent.requests] == [
+        ("acid", "libraries/lib", 2),
+        ("a ketone", "libraries/lib", 2),
+    ]
+    document = json.loads(atomas_("search", "--batch", str(file), "--json")[1])
+    assert [search["query"] for search in document["searches"]] == ["acid", "a ketone"]
+    assert [hit["rank"] for hit in document["searches"][1]["hits"]][:3] == [1, 2, 3]
+    code, _, err = atomas_("search", "--batch", str(tmp_path / "none.txt"))
+    assert (code, "cannot be read" in err) == (1, True)
+
+
 def test_search_as_json_is_one_document(atomas_: Run) -> None:
     code, out, err = atomas_("search", "acid", "--limit", "2", "--json")
     assert (code, err) == (0, "")
@@ -76,7 +120,7 @@ def test_search_as_json_is_one_document(atomas_: Run) -> None:
     assert (first["compound"]["name"], first["compound"]["smiles"], first["compound"]["inchikey"]) == ("compound 1", "CCO", "KEY1")
     assert first["compound"]["descriptors"]["formula"] == "C2H6O"
     assert first["compound"]["metadata"] == {"source": "ChEBI", "stars": 3, "tags": ["x", None], "nested": {"yes": True}}
-    assert first["legs"] == [{"leg": "molecules", "score": 0.5, "rank": 1}]
+    assert first["legs"] == [{"leg": "molecules", "score": 0.5, "rank": 1, "weight": 2.0}]
     assert first["matched_words"] == ["acid"]
 
 

@@ -12,6 +12,7 @@ import pytest
 
 import atomas
 from atomas import AsyncClient, Client
+from atomas.calls import SearchOptions
 from tests.unit.scripted_service import RefusedError, RunningService, ScriptedService, compound
 
 
@@ -136,7 +137,7 @@ def test_search_follows_pages_up_to_the_limit(client: Any, service: ScriptedServ
     assert result[0].compound.name == "compound 1"
     assert [hit.rank for hit in result[1:3]] == [2, 3]
     assert result.model == "models/m1"
-    assert result[0].legs == (atomas.LegScore(leg="molecules", score=0.5, rank=1),)
+    assert result[0].legs == (atomas.LegScore(leg="molecules", score=0.5, rank=1, weight=2.0),)
     assert result[0].matched_words == ("acid",)
     assert {request.page_size for request in service.seen("SearchCompounds")} == {5}
 
@@ -167,8 +168,9 @@ def test_search_sends_every_option(client: Any, service: ScriptedService) -> Non
         compound="lib/KEY", library="lib", limit=3, target="texts", filter="clogp < 2", fields=["name", "smiles", "descriptors.clogp"]
     )
     client.search(smiles="CCO", target=atomas.Target.MOLECULES, ids_only=True, limit=1)
-    client.search("words", limit=1)
-    by_compound, by_smiles, by_text = service.seen("SearchCompounds")
+    client.search(text="words", limit=1)
+    client.search("anything", limit=1, libraries=["one", "libraries/two"], weights={"lexical": 0.5})
+    by_compound, by_smiles, by_text, by_query = service.seen("SearchCompounds")
     assert by_compound.parent == "libraries/lib"
     assert by_compound.compound == "libraries/lib/compounds/KEY"
     assert by_compound.filter == "clogp < 2"
@@ -178,6 +180,38 @@ def test_search_sends_every_option(client: Any, service: ScriptedService) -> Non
     assert list(by_smiles.read_mask.paths) == ["name"]
     assert (by_text.text, by_text.target) == ("words", by_text.TARGET_UNSPECIFIED)
     assert not by_text.HasField("read_mask")
+    assert (by_query.query, by_query.parent, list(by_query.libraries)) == ("anything", "libraries/-", ["libraries/one", "libraries/two"])
+    assert dict(by_query.leg_weights) == {"lexical": 0.5}
+
+
+def test_search_says_how_it_was_understood(client: Any, service: ScriptedService) -> None:
+    found = client.search("acd", limit=1)
+    assert found.interpretation == atomas.Interpretation(atomas.QueryKind.NAME, corrected_name="acid")
+    assert found.no_good_match
+    assert not client.search("acid", limit=1).no_good_match
+    assert found[0].legs[0].weight == 2.0
+
+
+def test_many_searches_go_in_few_calls_and_fail_one_by_one(client: Any, service: ScriptedService) -> None:
+    queries: list[Any] = [f"query {i}" for i in range(501)]
+    queries[3] = ""
+    queries[4] = SearchOptions(smiles="CCO", library="own")
+    answers = client.search_many(queries, limit=2, library="lib", filter="charge = 0")
+    assert [len(call.requests) for call in service.seen("BatchSearchCompounds")] == [500, 1]
+    assert len(answers) == 501
+    assert [hit.rank for hit in answers[0].result] == [1, 2]
+    assert (answers[3].result, answers[3].reason, answers[3].message) == (None, "EMPTY_QUERY", "The text is empty.")
+    sent = service.seen("BatchSearchCompounds")[0].requests
+    assert (sent[0].query, sent[0].parent, sent[0].filter, sent[0].page_size) == ("query 0", "libraries/lib", "charge = 0", 2)
+    assert (sent[4].structure, sent[4].parent, sent[4].filter) == ("CCO", "libraries/own", "charge = 0")
+
+
+@pytest.mark.parametrize(("queries", "limit"), [("one string", 10), (["a"], 0), (["a"], 1_001), ([{"text": "a", "smiles": "C"}], 1)])
+def test_many_searches_refuse_what_cannot_be_right(client: Any, service: ScriptedService, queries: Any, limit: int) -> None:
+    with pytest.raises(atomas.InvalidArgumentError):
+        client.search_many(queries, limit=limit)
+    assert client.search_many([]) == []
+    assert service.seen("BatchSearchCompounds") == []
 
 
 @pytest.mark.parametrize(
@@ -187,6 +221,7 @@ def test_search_sends_every_option(client: Any, service: ScriptedService) -> Non
         ({"text": "a", "smiles": "CCO"}, "exactly one"),
         ({"structure": "CCO", "smiles": "CCO"}, "exactly one"),
         ({"text": "a", "limit": -1}, "limit"),
+        ({"text": "a", "library": "one", "libraries": ["two"]}, "either one library or several"),
         ({"text": "a", "target": "everything"}, "both, molecules, texts"),
         ({"text": "a", "fields": ["colour"]}, "no field colour"),
         ({"text": "lone \ud800 surrogate"}, "Unicode"),
