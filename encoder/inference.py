@@ -119,7 +119,7 @@ class Encoder:
 
     def _encode(self, modality: Modality, items: Sequence[str], lengths: list[int]) -> NDArray[np.float32]:
         vectors = np.empty((len(items), self.dimension), dtype=np.float32)
-        for rows in _passes(lengths):
+        for rows in group_by_length(lengths):
             batch = self._batch(modality, [items[row] for row in rows])
             with torch.inference_mode():
                 vectors[rows] = self._checkpoint.model.vectors(modality, batch).numpy()
@@ -128,7 +128,7 @@ class Encoder:
     def _levels(self, modality: Modality, items: Sequence[str], lengths: list[int]) -> list[ItemLevels]:
         found: dict[int, ItemLevels] = {}
         model = self._checkpoint.model
-        for rows in _passes(lengths):
+        for rows in group_by_length(lengths):
             batch = self._batch(modality, [items[row] for row in rows])
             with torch.inference_mode():
                 levels = model.levels(modality, model(modality, batch))
@@ -140,7 +140,7 @@ class Encoder:
         return TokenBatch.from_features(features(items))
 
 
-def _passes(lengths: list[int]) -> list[list[int]]:
+def group_by_length(lengths: list[int]) -> list[list[int]]:
     """Group items of like length, so that little of a padded pass is padding."""
     passes: list[list[int]] = []
     for row in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
