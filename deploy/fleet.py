@@ -113,6 +113,10 @@ class Fleet:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("ATOMAS_")}
         return {**inherited, **{f"ATOMAS_{name.upper()}": value for name, value in told.items()}}
 
+    def worker_arguments(self, queue: str) -> list[str]:
+        """What Python is to run as the queue's worker."""
+        return ["-m", "workers", "--queues", queue]
+
     def start(self, workers: tuple[str, ...] = WORKERS) -> None:
         """Returns when everything takes work; stops what it started when something does not."""
         try:
@@ -121,7 +125,7 @@ class Fleet:
             environment = self.environment()
             subprocess.run([sys.executable, "-m", "server", "migrate"], cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
             self.workers = {
-                queue: Program(f"worker-{queue}", ["-m", "workers", "--queues", queue], r"worker takes (.+),", self.folder, environment)
+                queue: Program(f"worker-{queue}", self.worker_arguments(queue), r"worker takes (.+),", self.folder, environment)
                 for queue in workers
             }
             self.server = Program("server", ["-m", "server"], r"serves on (\S+:\d+)", self.folder, environment)
