@@ -25,6 +25,7 @@ from atomas.errors import (
 )
 from atomas.readers import Format, read_rows
 from atomas.types import (
+    Comparison,
     Compound,
     Descriptors,
     Embedding,
@@ -39,9 +40,11 @@ from atomas.types import (
     LegScore,
     Library,
     Model,
+    ModelComparison,
     Operation,
     OperationState,
     QueryKind,
+    ReindexProgress,
     Rejection,
     Row,
     SearchAnswer,
@@ -63,6 +66,7 @@ __all__ = [
     "AtomasError",
     "CancelledError",
     "Client",
+    "Comparison",
     "Compound",
     "DeadlineExceededError",
     "Descriptors",
@@ -82,6 +86,7 @@ __all__ = [
     "LegScore",
     "Library",
     "Model",
+    "ModelComparison",
     "NotFoundError",
     "Operation",
     "OperationFailedError",
@@ -90,6 +95,7 @@ __all__ = [
     "PermissionDeniedError",
     "QueryKind",
     "ReaderError",
+    "ReindexProgress",
     "Rejection",
     "Row",
     "SearchAnswer",

@@ -10,7 +10,7 @@ from typing import Self, TypeVar, Unpack, cast
 
 import grpc
 
-from atomas import calls, importing, streams
+from atomas import calls, importing, model_calls, streams
 from atomas.calls import Call, Page, SearchOptions
 from atomas.channel import channel_options, overload_delay_seconds, resolve_address
 from atomas.errors import AtomasError, UnavailableError, from_rpc_error
@@ -26,6 +26,7 @@ from atomas.types import (
     ImportReport,
     Library,
     Model,
+    ModelComparison,
     Operation,
     Rejection,
     SearchAnswer,
@@ -145,6 +146,18 @@ class AsyncClient:
 
     async def model(self, name: str | Model = "-") -> Model:
         return await self._run(calls.get_model(name))
+
+    async def reindex(self, path: str | os.PathLike[str]) -> Operation:
+        return await self._run(model_calls.reindex(os.fspath(path)))
+
+    async def compare_models(self, name: str | Model, texts: Sequence[str] = (), *, limit: int = 10) -> ModelComparison:
+        return await self._run(model_calls.compare_models(name, texts, limit))
+
+    async def activate_model(self, name: str | Model) -> Model:
+        return await self._run(model_calls.activate_model(name))
+
+    async def delete_model(self, name: str | Model) -> None:
+        await self._run(model_calls.delete_model(name))
 
     # Operations
 

@@ -9,7 +9,7 @@ from typing import Self, TypeVar, Unpack, cast
 
 import grpc
 
-from atomas import calls, importing, streams
+from atomas import calls, importing, model_calls, streams
 from atomas.calls import Call, Page, SearchOptions
 from atomas.channel import channel_options, overload_delay_seconds, resolve_address
 from atomas.errors import AtomasError, UnavailableError, from_rpc_error
@@ -25,6 +25,7 @@ from atomas.types import (
     ImportReport,
     Library,
     Model,
+    ModelComparison,
     Operation,
     Rejection,
     SearchAnswer,
@@ -170,6 +171,25 @@ class Client:
     def model(self, name: str | Model = "-") -> Model:
         """The named model; by default the one that answers searches."""
         return self._run(calls.get_model(name))
+
+    def reindex(self, path: str | os.PathLike[str]) -> Operation:
+        """Fill the index of the model in this folder, as the server and its workers see it, while the present one goes on answering.
+
+        Calling it again returns the same operation; see its `reindex`, or `wait` for it.
+        """
+        return self._run(model_calls.reindex(os.fspath(path)))
+
+    def compare_models(self, name: str | Model, texts: Sequence[str] = (), *, limit: int = 10) -> ModelComparison:
+        """What a filled model answers beside the serving one; by names of stored compounds where no texts are given."""
+        return self._run(model_calls.compare_models(name, texts, limit))
+
+    def activate_model(self, name: str | Model) -> Model:
+        """Let a filled model answer from now on; the former one is kept, and activating it again rolls back."""
+        return self._run(model_calls.activate_model(name))
+
+    def delete_model(self, name: str | Model) -> None:
+        """Remove the index of a model that does not answer."""
+        self._run(model_calls.delete_model(name))
 
     # Operations
 

@@ -24,6 +24,7 @@ from atomas.types import (
     Operation,
     OperationState,
     QueryKind,
+    ReindexProgress,
     Rejection,
     Row,
     SearchAnswer,
@@ -97,10 +98,13 @@ def decode_model(message: model_service_pb2.Model) -> Model:
         dimension=message.dimension,
         molecule_standard=message.molecule_standard,
         max_tokens=message.max_tokens,
+        compound_count=message.compound_count,
     )
 
 
 def decode_operation(message: longrunning.Operation) -> Operation:
+    if message.metadata.Is(model_service_pb2.ReindexMetadata.DESCRIPTOR):
+        return _decode_reindex(message)
     metadata = library_service_pb2.ImportMetadata()
     message.metadata.Unpack(metadata)
     result = library_service_pb2.ImportResult()
@@ -117,6 +121,25 @@ def decode_operation(message: longrunning.Operation) -> Operation:
         message=text,
         create_time=_time(metadata, "create_time"),
         update_time=_time(metadata, "update_time"),
+        end_time=_time(metadata, "end_time"),
+    )
+
+
+def _decode_reindex(message: longrunning.Operation) -> Operation:
+    metadata = model_service_pb2.ReindexMetadata()
+    message.metadata.Unpack(metadata)
+    reason, text = _refusal(message.error)
+    state = _state(message, library_service_pb2.ImportMetadata())
+    left = metadata.time_left.ToTimedelta().total_seconds() if metadata.HasField("time_left") else None
+    return Operation(
+        resource_name=message.name,
+        state=state if message.done else OperationState.PROCESSING,
+        done=message.done,
+        model=metadata.model,
+        reindex=ReindexProgress(metadata.indexed_count, metadata.compound_count, left),
+        reason=reason,
+        message=text,
+        create_time=_time(metadata, "create_time"),
         end_time=_time(metadata, "end_time"),
     )
 

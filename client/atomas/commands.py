@@ -1,8 +1,6 @@
 """The commands of the command line; every failure is one line on stderr and an exit code."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,8 +10,9 @@ import typer
 import atomas
 from atomas import Client, Compound, Format, Hit, OperationState, SearchResult, Target, display
 from atomas.calls import SearchOptions
-from atomas.codec import as_json
-from atomas.errors import AtomasError, InternalError, NotFoundError
+from atomas.console import Address, Json, document, named, service
+from atomas.errors import NotFoundError
+from atomas.model_commands import models_app, reindex
 from atomas.progress import ExportBar, ImportBar
 from atomas.writers import CompoundFile
 
@@ -24,11 +23,9 @@ app = typer.Typer(
 )
 libraries_app = typer.Typer(help="List, create and delete libraries.", invoke_without_command=True)
 app.add_typer(libraries_app, name="libraries")
+app.add_typer(models_app, name="models")
+app.command("reindex")(reindex)
 
-Address = Annotated[
-    str | None, typer.Option("--address", metavar="HOST:PORT", help="Where the service listens; else ATOMAS_ADDRESS, else 127.0.0.1:50051.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 LibraryName = Annotated[str | None, typer.Option("--library", "-l", metavar="NAME", help="Id of a library, with or without libraries/.")]
 
 
@@ -46,23 +43,6 @@ def run(arguments: list[str]) -> int:
         display.complain(f"this should not have happened ({type(error).__name__}: {error}); please report it.")
         return 1
     return 0
-
-
-@contextmanager
-def service(context: typer.Context, address: str | None) -> Iterator[Client]:
-    """A client whose failures end the command with one line on stderr."""
-    try:
-        with Client(address or context.find_root().obj) as client:
-            yield client
-    except KeyboardInterrupt:
-        display.complain("interrupted.")
-        raise typer.Exit(130) from None
-    except InternalError as error:
-        display.complain(f"{error.message} (request {error.request_id or 'unknown'})")
-        raise typer.Exit(1) from None
-    except AtomasError as error:
-        display.complain(error.message)
-        raise typer.Exit(1) from None
 
 
 def _print_version(wanted: bool) -> None:
@@ -222,7 +202,7 @@ def list_libraries(context: typer.Context, address: Address = None, as_document:
     with service(context, address) as client:
         found = list(client.libraries())
     if as_document:
-        display.print_json({"libraries": [_named(library, library.id) for library in found]})
+        display.print_json({"libraries": [named(library, library.id) for library in found]})
     else:
         display.print_libraries(found)
 
@@ -239,7 +219,7 @@ def create_library(
     """Make an empty library."""
     with service(context, address) as client:
         made = client.create_library(library, name=name, description=description)
-    display.print_json(_named(made, made.id)) if as_document else display.print_lines([f"Made {made.resource_name}."])
+    display.print_json(named(made, made.id)) if as_document else display.print_lines([f"Made {made.resource_name}."])
 
 
 @libraries_app.command("delete")
@@ -300,14 +280,6 @@ def operations(
         display.print_lines([operation.message])
 
 
-@app.command()
-def models(context: typer.Context, address: Address = None, as_document: Json = False) -> None:
-    """Show the models behind the vectors."""
-    with service(context, address) as client:
-        found = list(client.models())
-    display.print_json({"models": [_named(model, model.version) for model in found]}) if as_document else display.print_models(found)
-
-
 class Kind(StrEnum):
     """What `embed` is given."""
 
@@ -325,7 +297,7 @@ def embed(
     """Print the vectors of texts or structures, as one JSON document."""
     with service(context, address) as client:
         found = client.embed_structures(items) if kind is Kind.STRUCTURE else client.embed_texts(items)
-    embeddings = [{"input": item, **_object(embedding)} for item, embedding in zip(items, found, strict=True)]
+    embeddings = [{"input": item, **document(embedding)} for item, embedding in zip(items, found, strict=True)]
     display.print_json({"model": found.model, "embeddings": embeddings})
     if any(embedding.vector is None for embedding in found):
         display.complain("some items have no vector; their messages say why.")
@@ -423,7 +395,7 @@ def _write_rejections(client: Client, operation: str, path: Path) -> None:
     try:
         with path.open("w", encoding="utf-8") as file:
             for rejection in client.rejections(operation):
-                row = {name: value for name, value in _object(rejection.row).items() if value and name != "position"}
+                row = {name: value for name, value in document(rejection.row).items() if value and name != "position"}
                 said = {"position": rejection.position, "reason": rejection.reason, "message": rejection.message}
                 file.write(json.dumps({**row, "rejection": said}, ensure_ascii=False) + "\n")
     except OSError as error:
@@ -436,12 +408,3 @@ def _write_rejections(client: Client, operation: str, path: Path) -> None:
 def _bare(hit: Hit) -> dict[str, Any]:
     """A hit whose compound has nothing but its name: fields that were not fetched would look empty."""
     return {"rank": hit.rank, "score": hit.score, "compound": {"resource_name": hit.compound.resource_name}}
-
-
-def _object(value: Any) -> dict[str, Any]:
-    document = as_json(value)
-    return document if isinstance(document, dict) else {}
-
-
-def _named(value: Any, identifier: str) -> dict[str, Any]:
-    return {"id": identifier, **_object(value)}

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from atomas.codec import as_json
-from atomas.types import Compound, Hit, ImportReport, Interpretation, Library, Model, Operation, QueryKind, Rejection
+from atomas.types import Compound, Hit, ImportReport, Interpretation, Library, Model, ModelComparison, Operation, QueryKind, Rejection
 
 # Wide enough for most structures where nothing tells how wide the reader's window is.
 _PIPED_WIDTH = 160
@@ -78,10 +78,12 @@ def print_operations(operations: Sequence[Operation]) -> None:
         [
             each.id,
             each.state.value,
-            each.library,
-            each.source,
+            each.library or each.model,
+            each.source or ("reindex" if each.model else ""),
             f"{each.create_time:%Y-%m-%d %H:%M}" if each.create_time else "",
-            f"{each.counts.decided:,} of {each.counts.received:,}",
+            f"{each.reindex.indexed:,} of {each.reindex.compounds:,}"
+            if each.reindex
+            else f"{each.counts.decided:,} of {each.counts.received:,}",
             f"{each.counts.rejected:,}",
         ]
         for each in operations
@@ -98,8 +100,22 @@ def print_rejections(rejections: Sequence[Rejection]) -> None:
 
 
 def print_models(models: Sequence[Model]) -> None:
-    rows = [[each.version, each.state, str(each.dimension), str(each.max_tokens), each.molecule_standard] for each in models]
-    _print_table(["model", "state", "dimension", "max tokens", "molecule standard"], rows, right=("dimension", "max tokens"))
+    rows = [
+        [each.version, each.state, f"{each.compound_count:,}", str(each.dimension), str(each.max_tokens), each.molecule_standard]
+        for each in models
+    ]
+    columns = ["model", "state", "compounds", "dimension", "max tokens", "molecule standard"]
+    _print_table(columns, rows, right=("compounds", "dimension", "max tokens"))
+
+
+def print_comparison(found: ModelComparison) -> None:
+    rows = [[each.text, f"{each.overlap:.0%}", _first(each.former), _first(each.present)] for each in found.comparisons]
+    _print_table(["query", "in both", "serving model's best", "other model's best"], rows, right=("in both",))
+    print_lines([f"On average {found.mean_overlap:.0%} of the hits are in both answers."])
+
+
+def _first(names: Sequence[str]) -> str:
+    return names[0].removeprefix("libraries/").replace("/compounds/", "/") if names else ""
 
 
 def print_compound(compound: Compound) -> None:

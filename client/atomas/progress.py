@@ -1,6 +1,7 @@
 """Progress of imports and exports on stderr: a bar where there is a terminal, a line now and then where there is none."""
 
 import sys
+from datetime import timedelta
 from time import monotonic
 from types import TracebackType
 from typing import Self
@@ -8,7 +9,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from atomas.types import ExportProgress, ImportProgress
+from atomas.types import ExportProgress, ImportProgress, Operation
 
 _LINE_SECONDS = 5.0
 
@@ -104,3 +105,38 @@ def _expected_rows(progress: ImportProgress) -> int | None:
     if not progress.bytes_read or not progress.total_bytes:
         return None
     return max(progress.rows_sent, round(progress.rows_sent * progress.total_bytes / progress.bytes_read))
+
+
+class ReindexBar:
+    """Shows how far an index is filled. Call it with each look at the operation."""
+
+    def __init__(self) -> None:
+        console = Console(file=sys.stderr)
+        self._bar = Progress(
+            TextColumn("Filling"),
+            BarColumn(),
+            TaskProgressColumn(),
+            MofNCompleteColumn(),
+            TextColumn("compounds, {task.fields[left]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=None, left="")
+        self._next_line = monotonic() + _LINE_SECONDS
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def __call__(self, operation: Operation) -> None:
+        said = operation.reindex
+        if said is None:
+            return
+        left = "" if said.seconds_left is None else f"{timedelta(seconds=round(said.seconds_left))} left"
+        self._bar.update(self._task, completed=said.indexed, total=said.compounds, left=left)
+        if self._bar.disable and monotonic() >= self._next_line:
+            self._next_line = monotonic() + _LINE_SECONDS
+            sys.stderr.write(f"{said.indexed:,} of {said.compounds:,} compounds, {left or 'time unknown'}\n")

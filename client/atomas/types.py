@@ -245,15 +245,46 @@ class Model:
 
     # `models/{version}`.
     resource_name: str
-    # `SERVING` for the one that answers searches.
+    # `SERVING` for the one that answers searches; else FILLING, READY or RETIRED.
     state: str
     dimension: int
     molecule_standard: str
     max_tokens: int
+    # Compounds with vectors of this model.
+    compound_count: int = 0
 
     @property
     def version(self) -> str:
         return self.resource_name.rpartition("/")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What two models answer to one query: resource names of compounds, best first."""
+
+    text: str
+    former: Sequence[str]
+    present: Sequence[str]
+    # Share of hits that both answers hold.
+    overlap: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelComparison:
+    """What a filled model answers beside the serving one."""
+
+    comparisons: Sequence[Comparison]
+    mean_overlap: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReindexProgress:
+    """How far the index of another model is filled."""
+
+    indexed: int
+    compounds: int
+    # At the pace so far; None before there is any.
+    seconds_left: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +320,9 @@ class Operation:
     library: str = ""
     source: str = ""
     counts: ImportCounts = ImportCounts()
+    # `models/{version}` and progress when a model's index is being filled.
+    model: str = ""
+    reindex: ReindexProgress | None = None
     # Reason and message when it failed or was cancelled; empty otherwise.
     reason: str = ""
     message: str = ""
