@@ -1,4 +1,4 @@
-"""`python -m server`: serve, migrate the database, or print the settings' reference."""
+"""`python -m server`: serve, migrate the database, look after what is kept, or print the settings' reference."""
 
 import argparse
 import asyncio
@@ -8,9 +8,11 @@ import textwrap
 
 from pydantic import ValidationError
 
+from encoder.manifest import CheckpointError
 from server.domain.errors import AtomasError
 from server.observability import configure_logs
 from server.settings import Settings, as_markdown, environment_name
+from server.upkeep import add_commands
 
 
 def main() -> int:
@@ -27,7 +29,12 @@ def main() -> int:
         return 2
     configure_logs(settings.log_level, settings.log_format)
     try:
+        if options.run is not None:
+            return int(options.run(settings, options))
         return _migrate(settings) if options.command == "migrate" else _serve(settings)
+    except CheckpointError as error:
+        print(f"The model cannot be loaded: {error}", file=sys.stderr)
+        return 1
     except AtomasError as error:
         print(f"{error.reason}: {error.message}", file=sys.stderr)
         return 1
@@ -50,6 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("serve", help="serve until stopped (the default)")
     commands.add_parser("migrate", help="bring the database's schema up to date")
     commands.add_parser("settings", help="print the reference of all settings as Markdown")
+    parser.set_defaults(run=None)
+    add_commands(commands)
     return parser
 
 
@@ -63,7 +72,6 @@ def _migrate(settings: Settings) -> int:
 
 
 def _serve(settings: Settings) -> int:
-    from encoder.manifest import CheckpointError
     from server.bootstrap import service
     from server.rest.http_server import HttpServer
     from server.rpc.app import App
@@ -84,12 +92,8 @@ def _serve(settings: Settings) -> int:
             await http.stop()
         await app.stop()
 
-    try:
-        with service(settings) as ports:
-            asyncio.run(run())
-    except CheckpointError as error:
-        print(f"The model cannot be loaded: {error}", file=sys.stderr)
-        return 1
+    with service(settings) as ports:
+        asyncio.run(run())
     return 0
 
 

@@ -71,6 +71,35 @@ def worker(settings: Settings, queues: Sequence[str], app: "Celery") -> Iterator
         yield _fleet_ports(settings, database, chemistry, models, app, stack)
 
 
+@contextmanager
+def maintenance(settings: Settings) -> Iterator[Ports]:
+    """What commands work with beside a running fleet, or instead of an embedded service that is stopped. Raises as `service` does."""
+    with ExitStack() as stack:
+        if settings.broker_url:
+            app = broker(settings)
+            database = _database(settings, stack)
+            models = _models(settings, database, _encoder_in_workers(settings, app), stack)
+            yield _fleet_ports(settings, database, _chemistry(settings, stack), models, app, stack)
+            return
+        stack.callback(FolderLock(settings.data_dir).close)
+        database = _database(settings, stack)
+        models = _models(settings, database, _encoder_here(settings), stack)
+        storage = DiskSpace(settings.data_dir, settings.min_free_disk_bytes)
+        # Nobody works on this queue: what it is sent the database knows.
+        queue = LocalQueue(settings.job_attempts)
+        chemistry, structures = _chemistry(settings, stack), _structures(settings, stack)
+        yield Ports(database, present_index(models), present_encoder(models), chemistry, queue, storage, models, structures)
+
+
+def use_configured_model(settings: Settings) -> str:
+    """Lets the configured model answer whatever the database says; returns its version. Raises as `service` does."""
+    with ExitStack() as stack:
+        if not settings.broker_url:
+            stack.callback(FolderLock(settings.data_dir).close)
+        configured = version_of(ModelFacts.read(settings.model_dir))
+        return settle_serving(configured, _configured_path(settings), lambda model: False, _database(settings, stack)).version
+
+
 def broker(settings: Settings) -> "Celery":
     """The fleet's Celery application. Raises INVALID_ARGUMENT when a server of the fleet has no address here."""
     # Celery is of no use to the embedded service, which starts in half a second less without it.
