@@ -130,6 +130,12 @@ class VectorIndex(Protocol):
         """
         ...
 
+    def select(
+        self, libraries: Sequence[str] | None = None, filter: Filter | None = None, only: Collection[uuid.UUID] | None = None
+    ) -> Iterator[uuid.UUID]:
+        """Ids of the points that meet the filter, in their order, among the points `only` where they are given."""
+        ...
+
     def documents(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, str]:
         """What the hits show, of the points that exist: asked for a page, not for all the candidates that fusion needs."""
         ...

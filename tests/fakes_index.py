@@ -9,7 +9,7 @@ import numpy as np
 
 from server.domain.compounds import JsonValue
 from server.domain.errors import AtomasError, Reason
-from server.domain.filters import NUMBER_TOLERANCE, And, Condition, Filter, Not, Or
+from server.domain.filters import NUMBER_TOLERANCE, Among, And, Condition, Filter, Not, Or, Structural
 from server.domain.search import Leg
 from server.ports import Point, Question, ScoredPoint, Vector, Words
 
@@ -59,20 +59,28 @@ class FakeIndex:
         only: Collection[uuid.UUID] | None = None,
     ) -> list[list[ScoredPoint]]:
         checked = [self._checked(question) for question in questions]
-        if filter is not None:
-            _require_valid(filter)
-        chosen = [
-            point
-            for point in list(self._points.values())
-            if (libraries is None or point.library in libraries)
-            and (only is None or point.id in only)
-            and (filter is None or meets(filter, point.fields))
-        ]
+        chosen = self._chosen(libraries, filter, only)
         answers = []
         for leg, asked in checked:
             scored = [ScoredPoint(point.id, score) for point in chosen if (score := self._score(point, leg, asked)) is not None]
             answers.append(sorted(scored, key=lambda point: (-point.score, point.id))[: max(limit, 0)])
         return answers
+
+    def select(
+        self, libraries: Sequence[str] | None = None, filter: Filter | None = None, only: Collection[uuid.UUID] | None = None
+    ) -> Iterator[uuid.UUID]:
+        return iter(sorted(point.id for point in self._chosen(libraries, filter, only)))
+
+    def _chosen(self, libraries: Sequence[str] | None, filter: Filter | None, only: Collection[uuid.UUID] | None) -> list[Point]:
+        if filter is not None:
+            _require_valid(filter)
+        return [
+            point
+            for point in list(self._points.values())
+            if (libraries is None or point.library in libraries)
+            and (only is None or point.id in only)
+            and (filter is None or meets(filter, point.id, point.fields))
+        ]
 
     def _checked(self, question: Question) -> tuple[Leg, Vector | Words]:
         if isinstance(question.asked, np.ndarray) == (question.leg is Leg.LEXICAL):
@@ -124,17 +132,21 @@ def _require_weights(words: Words) -> Words:
     return words
 
 
-def meets(filter: Filter, fields: Mapping[str, JsonValue]) -> bool:
+def meets(filter: Filter, id: uuid.UUID, fields: Mapping[str, JsonValue]) -> bool:
     """Whether a point with these fields passes, read straight from the rules of `server.domain.filters`."""
     match filter:
         case And(parts):
-            return all(meets(part, fields) for part in parts)
+            return all(meets(part, id, fields) for part in parts)
         case Or(parts):
-            return any(meets(part, fields) for part in parts)
+            return any(meets(part, id, fields) for part in parts)
         case Not(part):
-            return not meets(part, fields)
+            return not meets(part, id, fields)
+        case Among(ids):
+            return id in ids
+        case Structural():
+            raise TypeError("the structure index answers this question first")
         case Condition(field, "!=", value):
-            return not meets(Condition(field, "=", value), fields)
+            return not meets(Condition(field, "=", value), id, fields)
         case Condition(field):
             values = fields.get(field)
             return any(_compares(value, filter) for value in (values if isinstance(values, list) else [values]))

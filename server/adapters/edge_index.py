@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 import structlog
+from qdrant_client import models
 
 from server.adapters.edge_folder import IndexFolder, Manifest, sync_tree, tree_bytes
 from server.adapters.edge_optimiser import optimise
@@ -129,6 +130,12 @@ class EdgeIndex:
 
         return answers(ask, converted, limit)
 
+    def select(
+        self, libraries: Sequence[str] | None = None, filter: Filter | None = None, only: Collection[uuid.UUID] | None = None
+    ) -> Iterator[uuid.UUID]:
+        """Ids of the points that meet the filter, in order; points written while it runs may or may not be among them."""
+        return self._scrolled(engine_filter(filter, libraries, only))
+
     def documents(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, str]:
         """Documents of the points that exist."""
         return self._read(lambda shard: shard.documents(ids))
@@ -144,12 +151,7 @@ class EdgeIndex:
 
     def ids(self, library: str | None = None) -> Iterator[uuid.UUID]:
         """Every point's id, in order; points written while it runs may or may not be among them."""
-        start: uuid.UUID | None = None
-        while True:
-            found, start = self._read(partial(EdgeShard.page, library=library, start=start))
-            yield from found
-            if start is None:
-                return
+        return self.select(None if library is None else [library])
 
     def flush(self) -> None:
         """Returns when all that was written survives a power cut; callers that wait together share one write to disk."""
@@ -241,6 +243,14 @@ class EdgeIndex:
                 unused, self._shard, self._manifest = self._shard, shard, manifest
         finally:
             unused.close()
+
+    def _scrolled(self, filter: models.Filter | None) -> Iterator[uuid.UUID]:
+        start: uuid.UUID | None = None
+        while True:
+            found, start = self._read(partial(EdgeShard.select, filter=filter, start=start))
+            yield from found
+            if start is None:
+                return
 
     def _take_touched(self) -> list[uuid.UUID]:
         touched, self._touched = self._touched or set(), set()

@@ -132,9 +132,14 @@ class EdgeShard:
 
     def page(self, library: str | None, start: uuid.UUID | None) -> tuple[list[uuid.UUID], uuid.UUID | None]:
         """Ids in order from `start` on, and where the next page starts."""
+        return self.select(None if library is None else models.Filter(must=[in_libraries([library])]), start)
+
+    def select(self, filter: models.Filter | None, start: uuid.UUID | None) -> tuple[list[uuid.UUID], uuid.UUID | None]:
+        """As `page`, of the points that meet the filter."""
+        condition = None if filter is None else edge_filter(filter)
         with self._failures():
             records, following = self._shard.scroll(
-                edge.ScrollRequest(offset=start, limit=IDS_PER_CALL, filter=_within(library), with_payload=False, with_vector=False)
+                edge.ScrollRequest(offset=start, limit=IDS_PER_CALL, filter=condition, with_payload=False, with_vector=False)
             )
         return [record.id for record in records], following
 
@@ -246,7 +251,7 @@ def _condition(condition: object) -> "edge.ConditionType":
         case models.Filter():
             return edge_filter(condition)
         case models.HasIdCondition(has_id=ids):
-            return edge.HasIdCondition({uuid.UUID(str(id)) for id in ids})
+            return edge.HasIdCondition(set(ids))
         case models.FieldCondition():
             return _field(condition)
     raise TypeError(f"No filter of this service holds {condition!r}.")

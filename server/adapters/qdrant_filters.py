@@ -8,7 +8,7 @@ from qdrant_client import models
 
 from server.adapters.qdrant_points import LIBRARY, TERMS, number_path, term
 from server.domain.errors import AtomasError, Reason
-from server.domain.filters import NUMBER_TOLERANCE, And, Condition, Filter, Not, Or
+from server.domain.filters import NUMBER_TOLERANCE, Among, And, Condition, Filter, Not, Or, Structural
 
 # Protocol buffers refuse messages nested beyond 100; one level of a filter takes two.
 MAX_DEPTH = 40
@@ -20,12 +20,17 @@ def engine_filter(
     """The filter within the libraries and among the points `only`; None when everything matches. Raises INVALID_FILTER."""
     parts: list[models.Condition] = []
     if only is not None:
-        parts.append(models.HasIdCondition(has_id=[str(id) for id in only]))
+        parts.append(_among(only))
     if libraries is not None:
         parts.append(in_libraries(libraries))
     if filter is not None:
         parts.append(_translated(filter, MAX_DEPTH))
     return models.Filter(must=parts) if parts else None
+
+
+def _among(ids: Collection[uuid.UUID]) -> models.HasIdCondition:
+    # Of our own making, and many: pydantic would look at each of them.
+    return models.HasIdCondition.model_construct(has_id=[str(id) for id in ids])
 
 
 def in_libraries(libraries: Sequence[str]) -> models.FieldCondition:
@@ -50,6 +55,10 @@ def _translated(filter: Filter, depth: int) -> models.Condition:
             return models.Filter(must_not=[_condition(Condition(field, "=", value))])
         case Condition():
             return _condition(filter)
+        case Among(ids):
+            return _among(ids)
+        case Structural():
+            raise TypeError("the structure index answers this question first")
 
 
 def _condition(condition: Condition) -> models.FieldCondition:

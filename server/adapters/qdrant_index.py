@@ -142,6 +142,12 @@ class QdrantIndex:
 
         return answers(ask, converted, limit)
 
+    def select(
+        self, libraries: Sequence[str] | None = None, filter: Filter | None = None, only: Collection[uuid.UUID] | None = None
+    ) -> Iterator[uuid.UUID]:
+        """Ids of the points that meet the filter, in order; points written while it runs may or may not be among them."""
+        return self._scrolled(engine_filter(filter, libraries, only))
+
     def documents(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, str]:
         """Documents of the points that exist."""
         found: dict[uuid.UUID, str] = {}
@@ -167,10 +173,13 @@ class QdrantIndex:
 
     def ids(self, library: str | None = None) -> Iterator[uuid.UUID]:
         """Every point's id, in order; points written while it runs may or may not be among them."""
+        return self.select(None if library is None else [library])
+
+    def _scrolled(self, filter: models.Filter | None) -> Iterator[uuid.UUID]:
         start: models.ExtendedPointId | None = None
         while True:
             records, following = self._call(
-                self._client.scroll, self._collection, _within(library), limit=IDS_PER_CALL, offset=start, with_payload=False
+                self._client.scroll, self._collection, filter, limit=IDS_PER_CALL, offset=start, with_payload=False
             )
             yield from (uuid.UUID(str(record.id)) for record in records)
             if following is None:

@@ -18,7 +18,7 @@ class Library:
     display_name: str = ""
     description: str = ""
     compound_count: int = 0
-    # Metadata fields seen in its compounds and the kinds of their values ("number", "text", "boolean").
+    # Metadata fields seen in its compounds and the kinds of their values ("number", "text", "boolean", "date" for texts that are dates).
     fields: Mapping[str, frozenset[str]] = field(default_factory=dict)
     create_time: datetime | None = None
     update_time: datetime | None = None

@@ -9,13 +9,16 @@ from server.domain.filters import Filter
 
 
 class Leg(StrEnum):
-    """One way of comparing the query with a compound; also the name of the vector in the index."""
+    """One way of comparing the query with a compound; also the name of its vector, where the index has one for it."""
 
     MOLECULES = "molecules"
     TEXTS = "texts"
     LEXICAL = "lexical"
+    FINGERPRINTS = "fingerprints"
 
 
+# Legs that the vector index answers; fingerprints are the structure index's.
+INDEX_LEGS = (Leg.MOLECULES, Leg.TEXTS, Leg.LEXICAL)
 # Legs whose vectors the model makes: dense, of length 1, compared by their cosine.
 VECTOR_LEGS = (Leg.MOLECULES, Leg.TEXTS)
 
@@ -29,6 +32,8 @@ class Kind(StrEnum):
     INCHIKEY = "INCHIKEY"
     SOURCE_ID = "SOURCE_ID"
     COMPOUND = "COMPOUND"
+    # Nothing is asked but the filter.
+    FILTER = "FILTER"
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class Interpretation:
 
 @dataclass(frozen=True)
 class Query:
-    """What is asked. Exactly one of text, structure, compound (library, InChIKey) and anything is set."""
+    """What is asked. At most one of text, structure, compound (library, InChIKey) and anything is set; none lists what meets the filter."""
 
     # None searches every library, or those in `libraries`.
     library: str | None
@@ -85,7 +90,7 @@ class NamedCompound:
 
 @dataclass(frozen=True)
 class LegScore:
-    """How one leg saw a hit: cosine of vectors, or BM25 of words."""
+    """How one leg saw a hit: cosine of vectors, BM25 of words, or Tanimoto similarity of fingerprints."""
 
     leg: Leg
     # 0 where the compound has nothing that the leg could compare.
@@ -105,6 +110,8 @@ class Hit:
     compound: Compound
     legs: Sequence[LegScore]
     matched_words: Sequence[str] = ()
+    # Atoms of the compound's SMILES, from 0, that the filter's substructures cover.
+    matched_atoms: Sequence[int] = ()
 
 
 @dataclass(frozen=True)

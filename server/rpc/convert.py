@@ -15,9 +15,13 @@ from server.domain.compounds import NUMERIC_DESCRIPTORS, TEXT_DESCRIPTORS, Compo
 from server.domain.errors import AtomasError, Reason
 from server.domain.libraries import Library
 from server.domain.operations import Counts, ImportRow, Operation, Rejection, State
-from server.domain.search import Hit, SearchPage
+from server.domain.search import Hit, Kind, SearchPage
 from server.rpc.errors import status_of
 from server.usecases.import_compounds import record_from
+
+
+# A search by its filter alone has no query to be understood.
+_KINDS = {Kind.FILTER: "KIND_UNSPECIFIED"}
 
 
 def timestamp(time: datetime | None) -> Timestamp | None:
@@ -87,6 +91,7 @@ def hit_message(hit: Hit, mask: FieldMask) -> search_service_pb2.SearchHit:
         compound=masked(compound_message(hit.compound), mask),
         legs=[search_service_pb2.LegScore(leg=leg.leg.value, score=leg.score, rank=leg.rank, weight=leg.weight) for leg in hit.legs],
         matched_words=hit.matched_words,
+        matched_atoms=hit.matched_atoms,
     )
 
 
@@ -97,7 +102,7 @@ def search_response(page: SearchPage, next_page_token: str, mask: FieldMask) -> 
         next_page_token=next_page_token,
         model=f"models/{page.model_version}",
         interpretation=search_service_pb2.Interpretation(
-            kind=search_service_pb2.Interpretation.Kind.Value(understood.kind.value),
+            kind=search_service_pb2.Interpretation.Kind.Value(_KINDS.get(understood.kind, understood.kind.value)),
             smiles=understood.smiles,
             corrected_name=understood.corrected_name,
         ),

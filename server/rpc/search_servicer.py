@@ -20,6 +20,7 @@ from server.usecases.search_compounds import search_compounds, search_many
 _TARGETS = {
     pb.SearchCompoundsRequest.MOLECULES: frozenset({Leg.MOLECULES}),
     pb.SearchCompoundsRequest.TEXTS: frozenset({Leg.TEXTS}),
+    pb.SearchCompoundsRequest.FINGERPRINTS: frozenset({Leg.FINGERPRINTS}),
 }
 TIMINGS = "atomas-timings"
 MAX_SEARCHES = 1_000
@@ -98,8 +99,8 @@ class SearchServicer(SearchServiceServicer):
         offset, reach = (int(part) for part in cursor.split()) if cursor else (0, None)
         convert.check_mask(request.read_mask)
         kind = request.WhichOneof("asked")
-        if kind is None:
-            raise AtomasError(Reason.EMPTY_QUERY, "The query is empty: give a query, a text, a structure or a compound.")
+        if kind is None and not request.filter.strip():
+            raise AtomasError(Reason.EMPTY_QUERY, "The query is empty: give a query, a text, a structure, a compound, or a filter alone.")
         query = Query(
             library=names.library_id_or_any(request.parent),
             text=request.text if kind == "text" else None,

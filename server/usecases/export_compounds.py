@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from encoder.molecules import MoleculeError
-from server.domain.compounds import Compound
+from server.domain.compounds import Compound, point_id
 from server.domain.filters import Filter
 from server.ports import Ports
 from server.usecases.index_compounds import fields_of
 from server.usecases.meet_filter import meets
 from server.usecases.parse_filter import parse_filter
+from server.usecases.resolve_structures import resolve_structures
 
 # Compounds looked at in one step: a short transaction, and a sign of life every few milliseconds however few meet the filter.
 STEP_COMPOUNDS = 200
@@ -39,10 +40,11 @@ class ExportStep:
 
 
 def start_export(library_id: str, filter_text: str, with_molblocks: bool, ports: Ports) -> Export:
-    """Raises LIBRARY_NOT_FOUND, INVALID_FILTER, UNKNOWN_FIELD."""
+    """Raises LIBRARY_NOT_FOUND, INVALID_FILTER, UNKNOWN_FIELD, and as `resolve_structures`."""
     with ports.database.reading() as transaction:
         library = transaction.libraries.get(library_id)
-    return Export(library_id, parse_filter(filter_text, frozenset(library.fields)), library.compound_count, with_molblocks)
+    filter = resolve_structures(parse_filter(filter_text, library.fields), [library_id], ports)
+    return Export(library_id, filter, library.compound_count, with_molblocks)
 
 
 def export_step(export: Export, after: str, ports: Ports) -> ExportStep:
@@ -50,7 +52,9 @@ def export_step(export: Export, after: str, ports: Ports) -> ExportStep:
     with ports.database.reading() as transaction:
         transaction.libraries.get(export.library)
         found = transaction.compounds.page(export.library, after, STEP_COMPOUNDS)
-    chosen = [each for each in found if export.filter is None or meets(export.filter, fields_of(each))]
+    chosen = [
+        each for each in found if export.filter is None or meets(export.filter, point_id(export.library, each.inchikey), fields_of(each))
+    ]
     blocks = ports.chemistry.molblocks([each.structure.smiles for each in chosen]) if export.with_molblocks else []
     drawn = {each.inchikey: block for each, block in zip(chosen, blocks, strict=bool(blocks)) if not isinstance(block, MoleculeError)}
     return ExportStep(chosen, len(found), found[-1].inchikey if len(found) == STEP_COMPOUNDS else "", drawn)

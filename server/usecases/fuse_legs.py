@@ -12,7 +12,7 @@ RANK_CONSTANT = 60
 
 # Chosen on descriptions of the ChEBI-20 validation split (docs/search.md).
 _WORDS = {Leg.MOLECULES: 1.0, Leg.TEXTS: 1.0, Leg.LEXICAL: 1.0}
-_STRUCTURE = {Leg.MOLECULES: 1.0}
+_STRUCTURE = {Leg.MOLECULES: 1.0, Leg.FINGERPRINTS: 1.0}
 USUAL_WEIGHTS: Mapping[Kind, Mapping[Leg, float]] = {
     Kind.TEXT: _WORDS,
     Kind.NAME: _WORDS,
@@ -23,11 +23,13 @@ USUAL_WEIGHTS: Mapping[Kind, Mapping[Leg, float]] = {
 }
 # Legs that can be asked by words, and by a structure.
 BY_WORDS = frozenset({Leg.MOLECULES, Leg.TEXTS, Leg.LEXICAL})
-BY_STRUCTURE = frozenset({Leg.MOLECULES, Leg.TEXTS})
+BY_STRUCTURE = frozenset({Leg.MOLECULES, Leg.TEXTS, Leg.FINGERPRINTS})
 
 
 def weights_of(kind: Kind, legs: frozenset[Leg] | None, asked: Mapping[Leg, float]) -> dict[Leg, float]:
     """Weights of the legs to ask, all greater than 0, in a fixed order. Raises INVALID_ARGUMENT."""
+    if kind is Kind.FILTER:
+        return {}
     weights = dict.fromkeys(legs, 1.0) if legs is not None else dict(USUAL_WEIGHTS[kind])
     weights.update(asked)
     possible = BY_WORDS if kind in (Kind.TEXT, Kind.NAME) else BY_STRUCTURE

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from encoder import molecules
 from encoder.molecules import Molecule, MoleculeError
 from server.domain.compounds import Compound, JsonValue, SourceRecord, Structure
+from server.domain.dates import seconds_of
 from server.domain.errors import AtomasError, Reason
 from server.domain.libraries import Library, check_library_id
 from server.domain.operations import ChunkState, ImportRow, Operation, Rejection, State
@@ -215,7 +216,7 @@ def _kinds(value: JsonValue) -> frozenset[str]:
         case int() | float():
             return frozenset({"number"})
         case str():
-            return frozenset({"text"})
+            return frozenset({"text", "date"}) if seconds_of(value) else frozenset({"text"})
         case list():
             return frozenset().union(*(_kinds(item) for item in value))
         case _:

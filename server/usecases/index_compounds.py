@@ -9,6 +9,7 @@ from server.domain.models import ModelState
 from server.domain.operations import ChunkState, State
 from server.domain.search import Leg
 from server.ports import Encoder, Point, Ports, Vector
+from server.usecases.filter_fields import derived_fields
 from server.usecases.index_structures import index_structures
 from server.usecases.live_models import live_models
 from server.usecases.words import document_words
@@ -147,7 +148,7 @@ def _cut(text: str, encoder: Encoder) -> str:
 
 def fields_of(compound: Compound) -> dict[str, JsonValue]:
     """What filters can ask of a compound."""
-    fields: dict[str, JsonValue] = {"id": list(compound.source_ids), **compound.structure.descriptors}
+    fields: dict[str, JsonValue] = {"id": list(compound.source_ids), **compound.structure.descriptors, **derived_fields(compound)}
     for name, value in compound.metadata.items():
         values = [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, str | int | float)]
         if values:

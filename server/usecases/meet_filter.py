@@ -2,20 +2,25 @@
 
 import math
 from collections.abc import Mapping
+from uuid import UUID
 
 from server.domain.compounds import JsonValue
-from server.domain.filters import NUMBER_TOLERANCE, And, Condition, Filter, FilterValue, Not, Or
+from server.domain.filters import NUMBER_TOLERANCE, Among, And, Condition, Filter, FilterValue, Not, Or, Structural
 
 
-def meets(filter: Filter, fields: Mapping[str, JsonValue]) -> bool:
-    """Judges the filterable fields of a compound (`index_compounds.fields_of`) by the rules of `server.domain.filters`."""
+def meets(filter: Filter, id: UUID, fields: Mapping[str, JsonValue]) -> bool:
+    """Judges a compound's point id and filterable fields (`index_compounds.fields_of`) by the rules of `server.domain.filters`."""
     match filter:
         case And(parts):
-            return all(meets(part, fields) for part in parts)
+            return all(meets(part, id, fields) for part in parts)
         case Or(parts):
-            return any(meets(part, fields) for part in parts)
+            return any(meets(part, id, fields) for part in parts)
+        case Among(ids):
+            return id in ids
+        case Structural():
+            raise TypeError("the structure index answers this question first")
         case Not(part):
-            return not meets(part, fields)
+            return not meets(part, id, fields)
         case Condition(field, operator, wanted):
             found = fields.get(field)
             values = found if isinstance(found, list) else [found]

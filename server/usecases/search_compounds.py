@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TypeVar
 from uuid import UUID
 
@@ -14,10 +15,12 @@ from numpy.typing import NDArray
 from server.domain.compounds import Compound, point_id
 from server.domain.documents import compound_of
 from server.domain.errors import AtomasError, Reason
-from server.domain.search import VECTOR_LEGS, Hit, Leg, Query, SearchPage
+from server.domain.filters import Filter
+from server.domain.search import VECTOR_LEGS, Hit, Interpretation, Kind, Leg, Query, SearchPage
 from server.ports import Ports, Question, ScoredPoint, Transaction, Vector
 from server.usecases.fuse_legs import fuse, leg_scores, weights_of
 from server.usecases.parse_filter import parse_filter
+from server.usecases.resolve_structures import matched_atoms, nearest_structures, patterns_of, resolve_structures
 from server.usecases.understand_query import Understood, checked_text, understand
 from server.usecases.words import query_weights
 
@@ -26,6 +29,8 @@ __all__ = ["MAX_DEPTH", "checked_text", "matched_words", "query_words", "search_
 # How deep pages reach: of a single leg; of a fused search whose first page is small; and of one whose first page is large.
 MAX_DEPTH = 10_000
 SHALLOW_PAGE, SHALLOW_REACH, DEEP_REACH = 100, 250, 1_000
+# How far a list without a ranking reaches.
+LIST_DEPTH = 1_000_000
 # What a compound that the query names scores above the rest.
 NAMED_BONUS = 1.0
 # Words too common in descriptions of molecules to say why a hit matched.
@@ -60,6 +65,8 @@ class _Search:
 
     query: Query
     understood: Understood
+    # Patterns of the filter whose atoms hits show.
+    patterns: Sequence[str]
     weights: Mapping[Leg, float]
     reach: int
     questions: dict[Leg, Question] = field(default_factory=dict)
@@ -74,7 +81,7 @@ class _Search:
     @property
     def depth(self) -> int:
         """How much each leg is asked for; one hit more than the page tells whether another page follows."""
-        wanted = self.query.offset + self.query.limit + 1 if len(self.weights) == 1 else self.reach
+        wanted = self.query.offset + self.query.limit + 1 if len(self.weights) <= 1 else self.reach
         return wanted + (self.excluded is not None)
 
 
@@ -84,7 +91,7 @@ def search_compounds(
     """Ranks compounds by the query.
 
     Raises EMPTY_QUERY, TEXT_TOO_LONG, the chemistry door's reasons, LIBRARY_NOT_FOUND, COMPOUND_NOT_FOUND, INVALID_FILTER, UNKNOWN_FIELD,
-    INVALID_ARGUMENT for a page beyond what the search reaches and for weights that make no sense.
+    INVALID_SMARTS and TIMEOUT for structures in the filter, INVALID_ARGUMENT for a page beyond what the search reaches and for weights that make no sense.
     """
     [page] = search_many([(query, filter_text)], ports, max_text_characters=max_text_characters, timeout_seconds=timeout_seconds)
     if isinstance(page, AtomasError):
@@ -105,26 +112,36 @@ def search_many(
                 searches[place] = _prepared(query, filter_text, transaction, ports, max_text_characters)
             except AtomasError as error:
                 results[place] = error
+    with timings.stage("structures"):
+        results.update(_resolve(searches, ports))
+        for place in results:
+            searches.pop(place, None)
     with timings.stage("encode"):
         results.update(_encode(searches, ports, timeout_seconds))
-    running = [search for place, search in searches.items() if place not in results]
+    running = {place: search for place, search in searches.items() if place not in results}
     with timings.stage("search"):
-        for alike in _grouped(running, lambda search: (search.query.filter, search.query.within, search.depth)):
+        for alike in _grouped(running.values(), lambda search: (search.query.filter, search.query.within, search.depth)):
             _ask(alike, ports)
-        for search in running:
-            _keep_named(search, ports)
-    for place, search in searches.items():
-        if place not in results:
+    for place, search in running.items():
+        try:
+            with timings.stage("search"):
+                _ask_fingerprints(search, ports)
+                _keep_named(search, ports)
             results[place] = _page(search, ports, timings)
+        except AtomasError as error:
+            results[place] = error
     return [results[place] for place in range(len(queries))]
 
 
 def _prepared(query: Query, filter_text: str, transaction: Transaction, ports: Ports, max_text_characters: int) -> _Search:
     fields = _metadata_fields(query.within, bool(filter_text), transaction)
-    understood = understand(query, transaction, ports, max_text_characters)
+    filter = parse_filter(filter_text, fields)
+    understood = _understood(query, filter, transaction, ports, max_text_characters)
     weights = weights_of(understood.interpretation.kind, query.legs, query.weights)
     if query.reach is not None:
         reach = query.reach
+    elif not weights:
+        reach = LIST_DEPTH
     elif len(weights) == 1:
         reach = MAX_DEPTH
     else:
@@ -135,16 +152,37 @@ def _prepared(query: Query, filter_text: str, transaction: Transaction, ports: P
             f"This search reaches {reach:,} hits deep. Narrow it with a filter, name one target, or list the library.",
         )
     limit = min(query.limit, reach - query.offset)
-    return _Search(replace(query, filter=parse_filter(filter_text, fields), limit=limit), understood, weights, reach)
+    return _Search(replace(query, filter=filter, limit=limit), understood, patterns_of(filter), weights, reach)
 
 
-def _metadata_fields(libraries: Sequence[str] | None, needed: bool, transaction: Transaction) -> frozenset[str]:
-    """Metadata fields that filters may name. Raises LIBRARY_NOT_FOUND, also where no field is needed."""
+def _understood(query: Query, filter: Filter | None, transaction: Transaction, ports: Ports, max_text_characters: int) -> Understood:
+    if filter is not None and (query.text, query.structure, query.compound, query.anything) == (None, None, None, None):
+        return Understood(Interpretation(Kind.FILTER))
+    return understand(query, transaction, ports, max_text_characters)
+
+
+def _resolve(searches: Mapping[int, _Search], ports: Ports) -> dict[int, AtomasError]:
+    """Answers what filters ask about structures; returns the searches for which that fails."""
+    failed: dict[int, AtomasError] = {}
+    for place, search in searches.items():
+        try:
+            search.query = replace(search.query, filter=resolve_structures(search.query.filter, search.query.within, ports))
+        except AtomasError as error:
+            failed[place] = error
+    return failed
+
+
+def _metadata_fields(libraries: Sequence[str] | None, needed: bool, transaction: Transaction) -> dict[str, frozenset[str]]:
+    """Metadata fields that filters may name and the kinds of their values. Raises LIBRARY_NOT_FOUND, also where no field is needed."""
     if libraries is None:
         known = transaction.libraries.page("", MAX_DEPTH) if needed else []
     else:
         known = [transaction.libraries.get(library) for library in libraries]
-    return frozenset(name for each in known for name in each.fields)
+    fields: dict[str, frozenset[str]] = {}
+    for each in known:
+        for name, kinds in each.fields.items():
+            fields[name] = fields.get(name, frozenset()) | kinds
+    return fields
 
 
 def _encode(searches: Mapping[int, _Search], ports: Ports, timeout_seconds: float | None) -> dict[int, AtomasError]:
@@ -196,15 +234,28 @@ def _ask(alike: Sequence[_Search], ports: Ports) -> None:
         search.found[leg] = [point for point in points if point.id != search.excluded]
 
 
+def _ask_fingerprints(search: _Search, ports: Ports) -> None:
+    """Puts the question to the structure index; a search that did not name this leg goes on without it where there is none."""
+    if Leg.FINGERPRINTS not in search.weights:
+        return
+    query = search.query
+    try:
+        points = nearest_structures(search.understood.fingerprint, search.depth, query.within, query.filter, ports)
+    except AtomasError as error:
+        named = query.legs is not None or Leg.FINGERPRINTS in query.weights
+        if named or error.reason is not Reason.INDEX_UNAVAILABLE:
+            raise
+        search.weights = {leg: weight for leg, weight in search.weights.items() if leg is not Leg.FINGERPRINTS}
+        return
+    search.found[Leg.FINGERPRINTS] = [point for point in points if point.id != search.excluded]
+
+
 def _keep_named(search: _Search, ports: Ports) -> None:
     """Those of the compounds that the query names which the filter lets through."""
     ids = [point_id(library, inchikey) for library, inchikey in search.understood.named]
     passing = {point.id for points in search.found.values() for point in points}
-    unseen = [id for id in ids if id not in passing]
-    if unseen and search.questions:
-        questions = list(search.questions.values())
-        answers = ports.index.search_legs(questions, len(unseen), search.query.within, search.query.filter, unseen)
-        passing.update(point.id for points in answers for point in points)
+    if unseen := [id for id in ids if id not in passing]:
+        passing.update(ports.index.select(search.query.within, search.query.filter, unseen))
     search.named = [id for id in ids if id in passing]
 
 
@@ -212,7 +263,7 @@ def _page(search: _Search, ports: Ports, timings: Timings) -> SearchPage:
     query = search.query
     end = query.offset + query.limit
     with timings.stage("fuse"):
-        scores = fuse(search.found, search.weights)
+        scores = fuse(search.found, search.weights) if search.weights else _listed(search, ports)
         order = [*search.named, *(id for id in scores if id not in search.named)] if search.named else list(scores)
         page = order[query.offset : end]
         said = leg_scores(search.found, _further(search, page, ports), search.weights, page)
@@ -221,6 +272,7 @@ def _page(search: _Search, ports: Ports, timings: Timings) -> SearchPage:
         words = query_words(search.understood.text)
         # A compound that was deleted since it was found is left out.
         compounds = {point: compound_of(documents[point]) for point in page if point in documents}
+        atoms = matched_atoms(search.patterns, compounds, ports)
         hits = [
             Hit(
                 rank,
@@ -228,6 +280,7 @@ def _page(search: _Search, ports: Ports, timings: Timings) -> SearchPage:
                 compounds[point],
                 said[point],
                 matched_words(words, compounds[point]),
+                atoms.get(point, ()),
             )
             for rank, point in enumerate(page, query.offset + 1)
             if point in compounds
@@ -243,16 +296,27 @@ def _page(search: _Search, ports: Ports, timings: Timings) -> SearchPage:
     )
 
 
+def _listed(search: _Search, ports: Ports) -> dict[UUID, float]:
+    """What meets the filter as far as the page reaches, in the order of the points: nothing ranks it."""
+    return dict.fromkeys(islice(ports.index.select(search.query.within, search.query.filter), search.depth), 0.0)
+
+
 def _further(search: _Search, page: Sequence[UUID], ports: Ports) -> dict[Leg, dict[UUID, float]]:
     """Scores of hits in legs that did not reach them."""
     reached = {leg: {point.id for point in points} for leg, points in search.found.items()}
     missing = {leg: [id for id in page if id not in reached[leg]] for leg in search.found}
+    fingerprints = missing.pop(Leg.FINGERPRINTS, [])
+    further: dict[Leg, dict[UUID, float]] = {}
+    if fingerprints:
+        further[Leg.FINGERPRINTS] = dict(ports.structures.tanimoto(search.understood.fingerprint, fingerprints))
     questions = [search.questions[leg] for leg, ids in missing.items() if ids]
     if not questions:
-        return {}
+        return further
     ids = list({id for ids in missing.values() for id in ids})
     answers = ports.index.search_legs(questions, len(ids), only=ids)
-    return {question.leg: {point.id: point.score for point in points} for question, points in zip(questions, answers, strict=True)}
+    for question, points in zip(questions, answers, strict=True):
+        further[question.leg] = {point.id: point.score for point in points}
+    return further
 
 
 def _grouped(items: Iterable[Item], key: Callable[[Item], Hashable]) -> list[list[Item]]:

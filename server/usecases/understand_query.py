@@ -38,6 +38,8 @@ class Understood:
     text: str = ""
     # What legs of structures are asked by; empty for words.
     smiles: str = ""
+    # Morgan fingerprint of that structure.
+    fingerprint: bytes = b""
     # (library, InChIKey) of the compounds that the query names, the likeliest first.
     named: tuple[tuple[str, str], ...] = ()
     # The compound that is asked for its neighbours: it is no neighbour of itself.
@@ -54,9 +56,7 @@ def understand(query: Query, transaction: Transaction, ports: Ports, max_text_ch
         library, inchikey = query.compound
         transaction.libraries.get(library)
         compound = transaction.compounds.get(library, inchikey)
-        return Understood(
-            Interpretation(Kind.COMPOUND, compound.structure.smiles), smiles=compound.structure.smiles, excluded=query.compound
-        )
+        return _of_compound(Kind.COMPOUND, compound, excluded=query.compound)
     if query.anything is None:
         raise AtomasError(Reason.EMPTY_QUERY, "The query is empty: give a text, a structure or a compound.")
     return _recognised(query.anything, query.within, transaction, ports, max_text_characters)
@@ -104,7 +104,7 @@ def _recognised(text: str, within: Sequence[str] | None, transaction: Transactio
     if structure:
         molecule = ports.chemistry.standardise_one(Structure("auto", said))
         if isinstance(molecule, Molecule):
-            return Understood(Interpretation(Kind.STRUCTURE, molecule.smiles), smiles=molecule.smiles)
+            return _of_molecule(molecule)
         if _PLAINLY_STRUCTURE.search(said):
             raise _refused(molecule)
         checked_text(text, max_text_characters)
@@ -117,7 +117,24 @@ def _structure(text: str, ports: Ports) -> Understood:
     molecule = ports.chemistry.standardise_one(Structure("auto", text))
     if isinstance(molecule, MoleculeError):
         raise _refused(molecule)
-    return Understood(Interpretation(Kind.STRUCTURE, molecule.smiles), smiles=molecule.smiles)
+    return _of_molecule(molecule)
+
+
+def _of_molecule(molecule: Molecule) -> Understood:
+    return Understood(Interpretation(Kind.STRUCTURE, molecule.smiles), smiles=molecule.smiles, fingerprint=molecule.fingerprint)
+
+
+def _of_compound(
+    kind: Kind, compound: Compound, named: tuple[tuple[str, str], ...] = (), excluded: tuple[str, str] | None = None
+) -> Understood:
+    structure = compound.structure
+    return Understood(
+        Interpretation(kind, structure.smiles),
+        smiles=structure.smiles,
+        fingerprint=structure.fingerprint,
+        named=named,
+        excluded=excluded,
+    )
 
 
 def _refused(error: MoleculeError) -> AtomasError:
@@ -129,8 +146,7 @@ def _named(kind: Kind, found: Sequence[NamedCompound], transaction: Transaction)
     places = _places(found)
     if not places:
         return Understood(Interpretation(kind))
-    smiles = _compound(places[0], transaction).structure.smiles
-    return Understood(Interpretation(kind, smiles), smiles=smiles, named=places)
+    return _of_compound(kind, _compound(places[0], transaction), named=places)
 
 
 def _by_name(said: str, matches: Sequence[NamedCompound], limit: int = MAX_NAMED) -> Understood:

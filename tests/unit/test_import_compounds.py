@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from server.domain.compounds import point_id
 from server.domain.errors import AtomasError, Reason
 from server.domain.operations import State
-from server.jobs import IndexCompounds, RemoveDeleted
+from server.jobs import FillStructures, IndexCompounds, RemoveDeleted
 from server.usecases.import_compounds import accept_rows, finish_import, start_import
 from server.usecases.manage_libraries import delete_compound, get_compound, get_library
 from server.usecases.track_operations import cancel_operation, get_operation, list_rejections, run_job, sweep
@@ -195,7 +195,7 @@ def test_the_sweep_has_compounds_of_a_cancelled_import_indexed(world: World) -> 
     cancel_operation(operation.id, world.ports)
     assert world.index.count() == 0
     assert sweep(world.ports) == 2
-    assert [type(job) for job in world.queue.jobs] == [IndexCompounds]
+    assert [type(job) for job in world.queue.jobs] == [IndexCompounds, FillStructures]
     world.work()
     assert world.index.count() == 2
     assert sweep(world.ports) == 0

@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 from server.domain.compounds import NUMERIC_DESCRIPTORS
 from server.domain.errors import AtomasError, Reason
-from server.domain.filters import And, Condition, Filter, Not, Or
+from server.domain.filters import And, Condition, Filter, Not, Or, Structural
 from server.usecases.parse_filter import parse_filter
 
-FIELDS = frozenset({"source", "year", "odd name"})
+FIELDS = {"source": {"text", "boolean"}, "year": {"number"}, "odd name": {"text"}, "approved": {"text", "date"}, "code": {"text"}}
 
 
 def reason_of(text: str) -> Reason:
@@ -41,7 +41,42 @@ def test_values_may_be_words_strings_numbers_and_booleans() -> None:
     assert parse_filter('metadata."odd name" = "a \\"b\\""', FIELDS) == Condition("metadata.odd name", "=", 'a "b"')
 
 
-@pytest.mark.parametrize("text", ["mass < 3", "metadata.unknown = 1", "molecular_weigth < 500"])
+def test_functions_ask_about_structures_and_presence() -> None:
+    assert parse_filter("substructure(\"c1ccccc1\") AND NOT smarts('[OH]')", FIELDS) == And(
+        (Structural("substructure", "c1ccccc1"), Not(Structural("smarts", "[OH]")))
+    )
+    assert parse_filter('similar ("CCO", 0.6) OR superstructure("CCO")', FIELDS) == Or(
+        (Structural("similar", "CCO", 0.6), Structural("superstructure", "CCO"))
+    )
+    assert parse_filter('same_skeleton("F/C=C\\F")', FIELDS) == Structural("same_skeleton", "F/C=C\\F")
+    assert parse_filter('has(texts) AND has(metadata."odd name")', FIELDS) == And(
+        (Condition("has", "=", "texts"), Condition("has", "=", "metadata.odd name"))
+    )
+
+
+def test_elements_are_counted_and_none_is_a_count() -> None:
+    assert parse_filter("elements.Cl >= 2", FIELDS) == And((Condition("elements", "=", "Cl"), Condition("elements.Cl", ">=", 2.0)))
+    assert parse_filter("elements.Cl < 2", FIELDS) == Or((Not(Condition("elements", "=", "Cl")), Condition("elements.Cl", "<", 2.0)))
+    assert parse_filter("elements.Cl != 0", FIELDS) == Not(parse_filter("elements.Cl = 0", FIELDS) or And(()))
+
+
+def test_formulas_are_the_same_in_any_order() -> None:
+    assert parse_filter("formula = O4C9H8", FIELDS) == parse_filter('formula = "C9H8O4"', FIELDS) == Condition("formula", "=", "C9H8O4")
+
+
+def test_dates_are_compared_as_dates() -> None:
+    day, next_day = 988_848_000.0, 988_934_400.0
+    assert parse_filter("metadata.approved >= 2001-05-03", FIELDS) == Condition("date.approved", ">=", day)
+    assert parse_filter('metadata.approved > "2001-05-03"', FIELDS) == Condition("date.approved", ">=", next_day)
+    assert parse_filter("metadata.approved <= 2001-05-03", FIELDS) == Condition("date.approved", "<", next_day)
+    assert parse_filter("metadata.approved = 2001-05-03", FIELDS) == Condition("day.approved", "=", day / 86_400)
+    assert parse_filter("metadata.approved < 2001-05-03T02:00:00+02:00", FIELDS) == Condition("date.approved", "<", day)
+    assert parse_filter('metadata.code = "2001-05-03"', FIELDS) == Condition("metadata.code", "=", "2001-05-03")
+
+
+@pytest.mark.parametrize(
+    "text", ["mass < 3", "metadata.unknown = 1", "molecular_weigth < 500", 'colour("red")', "has(colour)", "elements.cl > 1"]
+)
 def test_a_field_that_no_compound_has_is_refused(text: str) -> None:
     assert reason_of(text) is Reason.UNKNOWN_FIELD
 
@@ -58,6 +93,21 @@ def test_a_field_that_no_compound_has_is_refused(text: str) -> None:
         "charge = x",
         'id < "a"',
         "charge = true",
+        "metadata.year = x",
+        "metadata.year = true",
+        "metadata.code = 3",
+        "metadata.code < abc",
+        "metadata.approved > soon",
+        "metadata.approved > 3",
+        "substructure(CCO)",
+        'substructure("CCO", 3)',
+        "substructure()",
+        'similar("CCO")',
+        'similar("CCO", 1.5)',
+        'similar("CCO", 0)',
+        "has(3)",
+        'substructure("C") rings = 1',
+        " AND ".join(['substructure("C")'] * 11),
         "'",
         "a" * 20_000,
     ],
