@@ -86,7 +86,6 @@ class Feed:
         self._finished = 0
         self._changed = threading.Condition()
         self.started = 0.0
-        self.ended: float | None = None
 
     def __iter__(self) -> Iterator[str]:
         self.started = time.monotonic()
@@ -96,7 +95,6 @@ class Feed:
                     break
                 self._sent += 1
                 yield line.split("\t", 1)[0].strip()
-        self.ended = time.monotonic()
 
     def _may_go_on(self) -> bool:
         with self._changed:
@@ -126,7 +124,8 @@ class Sampler:
 
     def watch(self, progress: ImportProgress) -> None:
         """The client's progress: names the operation."""
-        if not self.operation:
+        # The first answer of the service brings the name.
+        if progress.operation and not self.operation:
             self.operation = progress.operation
             self._thread.start()
 
@@ -157,10 +156,8 @@ class Sampler:
             self._feed.finished(1 << 62)
 
     def _sample(self, operation: Operation) -> Sample:
-        ended = self._feed.ended
         return {
             "seconds": round(time.monotonic() - self._feed.started, 2),
-            "fed": ended is None,
             "received": operation.counts.received,
             "finished": finished_rows(operation),
             "rejected": operation.counts.rejected,
@@ -198,22 +195,22 @@ def import_through_fleet(data: Path, rows: int, minutes: float, output: Path, ev
 def summarise(output: Path) -> None:
     """Prints rate over time, stages and memory of the samples in a file."""
     samples: list[Sample] = [json.loads(line) for line in output.read_text().splitlines()]
-    if len(samples) < 3:
-        raise SystemExit(f"{output} holds {len(samples)} samples: too few to say anything. Import for longer, or sample more often.")
+    if len({sample["finished"] for sample in samples}) < 3:
+        raise SystemExit(f"{output} holds {len(samples)} samples of too little work. Import more rows, or sample more often.")
     last = samples[-1]
     print(
         f"{last['finished']:,} rows in {last['seconds']:,.0f} s, {last['rejected']:,} rejected: {last['finished'] / last['seconds']:.0f} rows/s"
     )
     print_rates(samples)
-    print_stages(last)
+    print_stages(samples[0], last)
     print_memory(samples)
 
 
 def print_rates(samples: list[Sample]) -> None:
-    """Rows a second in each tenth of the time in which rows were fed."""
-    fed = [sample for sample in samples if sample["fed"]]
-    begin, end = fed[0]["seconds"], fed[-1]["seconds"]
-    steps = [finished_at(begin + (end - begin) * i / TENTHS, fed) for i in range(TENTHS + 1)]
+    """Rows a second in each tenth of the time from the first finished rows, when every stage has work, to the last."""
+    begin = next(sample["seconds"] for sample in samples if sample["finished"])
+    end = next(sample["seconds"] for sample in samples if sample["finished"] == samples[-1]["finished"])
+    steps = [finished_at(begin + (end - begin) * i / TENTHS, samples) for i in range(TENTHS + 1)]
     rates = [(later - earlier) / ((end - begin) / TENTHS) for earlier, later in itertools.pairwise(steps)]
     print("rows/s by tenth of the time  " + " ".join(f"{rate:.0f}" for rate in rates))
     share = rates[-1] / rates[0] if rates[0] else float("nan")
@@ -249,13 +246,14 @@ def stage_seconds(sample: Sample) -> dict[str, float]:
     }
 
 
-def print_stages(sample: Sample) -> None:
-    """What the whole run cost, start of the processes included."""
-    seconds = stage_seconds(sample)
-    whole = sum(seconds.values())
+def print_stages(first: Sample, last: Sample) -> None:
+    """What the rows between two samples cost; the start of the processes, before the first, is left out."""
+    before, after = stage_seconds(first), stage_seconds(last)
+    seconds = {name: after[name] - before[name] for name in after}
+    rows, whole = last["finished"] - first["finished"], sum(seconds.values())
     print(f"{'stage':12} {'CPU s':>8} {'share':>6} {'rows per CPU s':>15}")
     for name, cost in seconds.items():
-        print(f"{name:12} {cost:8.1f} {cost / whole:6.1%} {sample['finished'] / cost if cost else float('inf'):15,.0f}")
+        print(f"{name:12} {cost:8.1f} {cost / whole:6.1%} {rows / cost if cost else float('inf'):15,.0f}")
 
 
 def print_memory(samples: list[Sample]) -> None:
