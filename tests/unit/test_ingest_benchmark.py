@@ -78,8 +78,12 @@ def test_rows_wait_until_others_are_finished(corpus: Path) -> None:
     assert next(rows) == "C"
     assert len(list(islice(rows, WINDOW_ROWS - 1))) == WINDOW_ROWS - 1
     came = threading.Event()
-    waiting = threading.Thread(target=lambda: (next(rows), came.set()), daemon=True)
-    waiting.start()
+
+    def wait() -> None:
+        next(rows)
+        came.set()
+
+    threading.Thread(target=wait, daemon=True).start()
     assert not came.wait(0.2)
     feed.finished(1)
     assert came.wait(10)
