@@ -86,6 +86,8 @@ def _bound(host: str, port: str) -> socket.socket:
             # A restart need not wait for the former server's last packets.
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             bound.bind(address)
+            # Who reads the URL may ask at once.
+            bound.listen(_BACKLOG)
             bound.setblocking(False)
         except BaseException:
             bound.close()

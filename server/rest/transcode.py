@@ -27,11 +27,13 @@ def request_message(binding: Binding, path: Mapping[str, str], query: Iterable[t
     _add_parameters(values, query, descriptor, bound, allowed=binding.body != "*")
     for field, value in path.items():
         _put(values, descriptor, field.split("."), value)
+    _check_names(values, descriptor)
     request = message_factory.GetMessageClass(descriptor)()
     try:
         json_format.ParseDict(_masks_in_camel_case(values, descriptor), request)
     except (json_format.Error, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise _invalid(f"The request does not fit {descriptor.name}: {' '.join(str(error).split())[:300]}") from None
+        complaint = " ".join(str(error).split())[:300].rstrip(".")
+        raise _invalid(f"The request does not fit {descriptor.name}: {complaint}.") from None
     return request
 
 
@@ -56,10 +58,17 @@ def _object(body: bytes) -> dict[str, Any]:
     try:
         value = json.loads(body, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise _invalid(f"The body is not JSON: {str(error)[:200]}") from None
+        raise _invalid(f"The body is not JSON: {str(error)[:200]}.") from None
     if not isinstance(value, dict):
         raise _invalid("The body must be one JSON object in braces.")
     return value
+
+
+def _check_names(values: Mapping[str, Any], descriptor: Descriptor) -> None:
+    known = {spelling for field in descriptor.fields for spelling in (field.name, field.json_name)}
+    if unknown := sorted(set(values) - known):
+        names = ", ".join(field.json_name for field in descriptor.fields)
+        raise _invalid(f"{descriptor.name} has no field {unknown[0][:100]!r}; it has {names}.")
 
 
 def _no_constant(name: str) -> float:
