@@ -5,6 +5,7 @@ import asyncio
 import signal
 import sys
 import textwrap
+import threading
 
 from pydantic import ValidationError
 
@@ -31,6 +32,8 @@ def main() -> int:
     try:
         if options.run is not None:
             return int(options.run(settings, options))
+        if options.command == "structures":
+            return _keep_structures(settings)
         return _migrate(settings) if options.command == "migrate" else _serve(settings)
     except CheckpointError as error:
         print(f"The model cannot be loaded: {error}", file=sys.stderr)
@@ -57,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("serve", help="serve until stopped (the default)")
     commands.add_parser("migrate", help="bring the database's schema up to date")
     commands.add_parser("settings", help="print the reference of all settings as Markdown")
+    commands.add_parser("structures", help="keep the structures of a fleet: answers searches by substructure and fingerprint")
     parser.set_defaults(run=None)
     add_commands(commands)
     return parser
@@ -68,6 +72,19 @@ def _migrate(settings: Settings) -> int:
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     migrate(settings.sql_url)
     print("The database is up to date.")
+    return 0
+
+
+def _keep_structures(settings: Settings) -> int:
+    from server.bootstrap import structure_server
+
+    stopped = threading.Event()
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(sign, lambda *_: stopped.set())
+    with structure_server(settings) as port:
+        host = settings.structures_listen.rpartition(":")[0]
+        print(f"Atomas keeps structures on {host}:{port}, data in {settings.data_dir / 'structures'}.", flush=True)
+        stopped.wait()
     return 0
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from server.domain.compounds import JsonValue
 from server.domain.errors import AtomasError, Reason
-from server.domain.filters import And, Condition, Filter, Not, Or
+from server.domain.filters import Among, And, Condition, Filter, Not, Or
 from server.domain.search import Leg
 from server.ports import Point, Question, ScoredPoint, Vector, VectorIndex
 from tests.contract.indexes import INDEXES
@@ -291,6 +291,26 @@ def test_a_comparison_without_meaning_is_an_invalid_filter(index: VectorIndex, c
     with pytest.raises(AtomasError) as raised:
         index.search(Leg.MOLECULES, vectors(1), 5, None, Not(condition))
     assert raised.value.reason is Reason.INVALID_FILTER
+
+
+def test_points_can_be_chosen_by_id_filter_and_library_in_order(index: VectorIndex) -> None:
+    index.upsert(
+        [point(number, vector, "one" if number % 2 else "two", fields={"rings": number}) for number, vector in enumerate(vectors(9), 1)]
+    )
+    some = frozenset(map(identifier, (2, 3, 5, 8, 77)))
+
+    def chosen(libraries: list[str] | None = None, filter: Filter | None = None, only: list[uuid.UUID] | None = None) -> list[int]:
+        return [id.int for id in index.select(libraries, filter, only)]
+
+    assert chosen() == list(range(1, 10))
+    assert chosen(["two"]) == [2, 4, 6, 8]
+    assert chosen(filter=Among(some)) == [2, 3, 5, 8]
+    assert chosen(["one"], Not(Among(some))) == [1, 7, 9]
+    assert chosen(None, And((Among(some), Condition("rings", ">", 2))), [identifier(8), identifier(2), identifier(78)]) == [8]
+    assert chosen(filter=Among(frozenset())) == chosen(only=[]) == []
+    assert chosen(filter=Or((Among(frozenset()), Condition("rings", "=", 4)))) == [4]
+    [found] = index.search(Leg.MOLECULES, vectors(1), 10, None, Among(some))
+    assert sorted(numbers(found)) == [2, 3, 5, 8]
 
 
 def test_filters_nested_forty_levels_deep_are_understood(index: VectorIndex) -> None:
