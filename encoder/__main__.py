@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,7 +14,11 @@ from encoder.checkpoint import CheckpointError
 from encoder.inference import Encoder
 from encoder.training.dataset import DatasetError
 from encoder.training.evaluate import evaluate_retrieval, read_retrieval_task
+from encoder.training.hierarchy import HierarchySchedule, train_hierarchy
 from encoder.training.recipes import RECIPES, read_training_set, train
+
+HIERARCHY = "hierarchy"
+"""What to train after a recipe of the encoder: the hierarchy on its tokens."""
 
 _ROOT = Path(__file__).parents[1]
 
@@ -37,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m encoder", description="Train and judge the encoder of molecules and texts.")
     commands = parser.add_subparsers(dest="command", required=True)
     training = commands.add_parser("train", help="train a recipe; an interrupted run continues")
-    training.add_argument("recipe", choices=sorted(RECIPES), help="what to train")
+    training.add_argument("recipe", choices=sorted([*RECIPES, HIERARCHY]), help="what to train")
     data = os.environ.get("ATOMAS_TRAINING_DATA")
     training.add_argument(
         "--data",
@@ -67,8 +72,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _train(options: argparse.Namespace) -> None:
     torch.set_num_threads(options.threads)
+    out = options.out or _ROOT / "runs" / options.recipe
+    if options.recipe == HIERARCHY:
+        start = (options.start or _ROOT / "runs" / "bag") / "checkpoint"
+        schedule = HierarchySchedule()
+        data = read_training_set(replace(RECIPES["bag"](), kinds=schedule.kinds), options.data)
+        train_hierarchy(start, data, schedule, out, lambda line: print(line, flush=True))
+        print(json.dumps({"out": str(out)}))
+        return
     recipe = RECIPES[options.recipe]()
-    out = options.out or _ROOT / "runs" / recipe.name
     start = options.start or (_ROOT / "runs" / recipe.start if recipe.start else None)
     train(recipe, read_training_set(recipe, options.data), out, lambda line: print(line, flush=True), start)
     print(json.dumps({"out": str(out)}))

@@ -52,18 +52,30 @@ def save_checkpoint(
         "molecule": {"environments": molecule_features.environments, "keys": molecule_features.keys},
     }
     files = {_WEIGHTS: save(tensors), _FEATURES: to_bytes(features)}
-    manifest = {
-        "format": FORMAT,
-        "config": model.config.to_json(),
-        "features": FEATURES_VERSION,
-        "standard": STANDARD_VERSION,
-        "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
-    }
+    manifest = {"format": FORMAT, "config": model.config.to_json(), "features": FEATURES_VERSION, "standard": STANDARD_VERSION}
+    return _write(folder, files, manifest)
+
+
+def _write(folder: Path, files: dict[str, bytes], manifest: dict[str, Any]) -> str:
+    manifest = {**manifest, "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
     for name, content in {**files, MANIFEST: to_bytes(manifest)}.items():
         (folder / name).write_bytes(content)
     return version_of(manifest)
+
+
+def add_hierarchy(source: Path, target: Path, model: AtomasEncoder) -> str:
+    """Write the checkpoint in the folder `source` again with the model's hierarchy in it; return the new version.
+
+    Everything else is copied as it is stored: tables that were quantised twice would be others.
+    """
+    manifest = read_manifest(source)
+    contents = {name: _verified(source / name, manifest) for name in manifest["sha256"]}
+    tensors = {name: tensor for name, tensor in load(contents[_WEIGHTS]).items() if not name.startswith("hierarchy.")}
+    added = {name: tensor for name, tensor in model.state_dict().items() if name.startswith("hierarchy.")}
+    contents[_WEIGHTS] = save(tensors | {name: tensor.to(torch.float16).contiguous() for name, tensor in added.items()})
+    return _write(target, contents, {**manifest, "config": model.config.to_json()})
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:

@@ -214,6 +214,10 @@ class HierarchicalAlignment(nn.Module):
             levels.append(Level(merged.tokens_BKD, merged.mask_BK, weigh(merged.tokens_BKD, merged.mask_BK), assignment_BL))
         return tuple(levels)
 
+    def scale(self) -> Tensor:
+        """Factor of each level from cosine scores to logits, kept below `MAX_SCALE`."""
+        return self.log_scale.clamp(max=math.log(MAX_SCALE)).exp()
+
     def forward(
         self,
         text_BTD: Tensor,
@@ -225,7 +229,7 @@ class HierarchicalAlignment(nn.Module):
         """Loss of a batch of pairs; `not_negative_BB` marks pairs that share a molecule or a text (`losses.same_item`)."""
         text_levels = self.levels(text_BTD, text_mask_BT, "text")
         smiles_levels = self.levels(smiles_BSD, smiles_mask_BS, "molecule")
-        scale = self.log_scale.clamp(max=math.log(MAX_SCALE)).exp()
+        scale = self.scale()
         per_level = tuple(
             in_batch_contrastive(scale[i] * level_similarity(text, smiles, self.config.max_similarities), not_negative_BB)
             for i, (text, smiles) in enumerate(zip(text_levels, smiles_levels, strict=True))

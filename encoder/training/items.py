@@ -47,6 +47,11 @@ class Tokens:
     def __len__(self) -> int:
         return len(self._features.token_counts)
 
+    @property
+    def lengths(self) -> Rows:
+        """Tokens of each item."""
+        return self._features.token_counts
+
     def select(self, rows: Rows, dropout: float = 0.0, generator: np.random.Generator | None = None) -> ItemBatch:
         """Return the items of the given rows, hiding a share of their features."""
         features = self._features

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -87,14 +88,14 @@ class Trainer:
     ) -> None:
         self.model, self.schedule, self._report = model, schedule, report
         self._text_features, self._pairs = text_features, data.pairs
-        self._siblings = _siblings(data.pairs)
+        self._siblings = siblings_of(data.pairs)
         self._item_type = Tokens if model.config.layers else Bags
         self._texts = self._text_items([pair.text for pair in data.pairs])
         smiles, self._molecule_of_row = _distinct_molecules(data)
         self._molecules = self._item_type(molecule_features(smiles), molecule_features.rows)
         extra = -1 - np.arange(len(data.distractors))
-        self._molecule_keys = np.concatenate([_numbered([pair.inchikey for pair in data.pairs]), extra])
-        self._text_keys = np.concatenate([_numbered([pair.text for pair in data.pairs]), extra])
+        self._molecule_keys = np.concatenate([numbered([pair.inchikey for pair in data.pairs]), extra])
+        self._text_keys = np.concatenate([numbered([pair.text for pair in data.pairs]), extra])
         self._validation = (
             self._text_items(data.validation.texts),
             self._item_type(molecule_features(data.validation.pool), molecule_features.rows),
@@ -264,7 +265,17 @@ def _vectors(model: AtomasEncoder, modality: Modality, sums_RD: Tensor, batch: I
     return model.encode_ragged(modality, sums_RD, torch.from_numpy(batch.mass), torch.from_numpy(batch.token_counts))
 
 
-def learning_rate(schedule: Schedule, progress: float) -> float:
+class Pace(Protocol):
+    """What the learning rate depends on."""
+
+    @property
+    def learning_rate(self) -> float: ...
+
+    @property
+    def warm_up(self) -> float: ...
+
+
+def learning_rate(schedule: Pace, progress: float) -> float:
     """Linear warm-up, then cosine decay to a hundredth; `progress` runs from 0 to 1 over the whole training."""
     if progress < schedule.warm_up:
         return schedule.learning_rate * (0.05 + 0.95 * progress / schedule.warm_up)
@@ -272,7 +283,7 @@ def learning_rate(schedule: Schedule, progress: float) -> float:
     return schedule.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * decayed)))
 
 
-def _siblings(pairs: list[Pair]) -> list[list[str]]:
+def siblings_of(pairs: list[Pair]) -> list[list[str]]:
     """For each pair, the other texts of its molecule."""
     texts: dict[str, list[str]] = {}
     for pair in pairs:
@@ -288,5 +299,6 @@ def _distinct_molecules(data: TrainingSet) -> tuple[list[str], NDArray[np.int64]
     return smiles + data.distractors, np.array(rows, dtype=np.int64)
 
 
-def _numbered(values: list[str]) -> NDArray[np.int64]:
+def numbered(values: list[str]) -> NDArray[np.int64]:
+    """A number for each value, the same for equal ones."""
     return np.unique(np.array(values), return_inverse=True)[1].astype(np.int64)

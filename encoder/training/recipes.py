@@ -89,7 +89,7 @@ def tiny() -> Recipe:
 
 def bag() -> Recipe:
     """The encoder without layers, an hour on one core."""
-    return Recipe(name="bag", schedule=Schedule(epochs=24, group=32), model={"width": 640}, table_bits=4)
+    return Recipe(name="bag", schedule=Schedule(epochs=10), model={"width": 640}, table_bits=4)
 
 
 def transformer() -> Recipe:
