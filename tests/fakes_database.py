@@ -482,13 +482,15 @@ class _JobStarts:
         self._require_writing = require_writing
 
     def begin(self, job: str, start: str, silent_seconds: float) -> int:
-        self.beat(job, start)
+        self._require_writing()
+        self._beats[job, start] = datetime.now(UTC)
         before = datetime.now(UTC) - timedelta(seconds=silent_seconds)
-        return sum(each == job and beat < before for (each, _), beat in self._beats.items())
+        return sum(each == job and other != start and beat <= before for (each, other), beat in self._beats.items())
 
     def beat(self, job: str, start: str) -> None:
         self._require_writing()
-        self._beats[job, start] = datetime.now(UTC)
+        if (job, start) in self._beats:
+            self._beats[job, start] = datetime.now(UTC)
 
     def end(self, job: str, start: str | None = None) -> None:
         self._require_writing()
@@ -498,7 +500,7 @@ class _JobStarts:
     def forget(self, older_than_seconds: float) -> None:
         self._require_writing()
         before = datetime.now(UTC) - timedelta(seconds=older_than_seconds)
-        for key in [key for key, beat in self._beats.items() if beat < before]:
+        for key in [key for key, beat in self._beats.items() if beat <= before]:
             del self._beats[key]
 
 

@@ -13,6 +13,7 @@ from server.adapters.sql.engines import migration_engine
 from server.adapters.sql.migrate import alembic_config, downgrade, migrate
 from server.adapters.sql.transaction import SqlDatabase
 from server.domain.errors import AtomasError, Reason
+from server.domain.models import IndexEntry, ModelState, ModelVersion, StoredModel
 from server.domain.operations import State
 from tests.contract.values import add_library, compound, inchikey, open_import, rejection
 
@@ -21,6 +22,21 @@ def execute(url: str, statement: str) -> None:
     engine = migration_engine(url)
     with engine.begin() as connection:
         connection.execute(text(statement))
+    engine.dispose()
+
+
+def rows(url: str, query: str) -> list[tuple[object, ...]]:
+    engine = migration_engine(url)
+    with engine.connect() as connection:
+        found = [tuple(row) for row in connection.execute(text(query))]
+    engine.dispose()
+    return found
+
+
+def upgrade_to(url: str, revision: str) -> None:
+    engine = migration_engine(url)
+    with engine.connect() as connection:
+        command.upgrade(alembic_config(connection), revision)
     engine.dispose()
 
 
@@ -157,3 +173,63 @@ def test_removing_a_compound_removes_its_index_entries(sql_url: str) -> None:
     with database.reading() as transaction:
         assert len(transaction.compounds.unindexed("model", 10)) == 2
     database.close()
+
+
+def test_data_of_the_first_release_survives_every_migration_up_and_down(empty_url: str) -> None:
+    upgrade_to(empty_url, "0001")
+    for statement in (
+        "INSERT INTO libraries (key, id, display_name, description, compound_count, create_time, update_time) "
+        "VALUES (1, 'lib', 'Lib', '', 1, '2026-01-01 00:00:00', '2026-01-01 00:00:00')",
+        "INSERT INTO compounds (key, library_key, inchikey, smiles, parent_inchikey, descriptors, records, fingerprint, revision, create_time, "
+        f"update_time) VALUES (1, 1, '{inchikey(0)}', 'C', '{inchikey(0)}', '{{}}', '[]', '', 3, '2026-01-01 00:00:00', '2026-01-01 00:00:00')",
+        "INSERT INTO model_versions (key, version) VALUES (1, 'former')",
+        "INSERT INTO index_entries (compound_key, model_key, revision) VALUES (1, 1, 3)",
+    ):
+        execute(empty_url, statement)
+    upgrade_to(empty_url, "0002")
+    assert rows(empty_url, "SELECT compound_key, model_key, revision, error FROM index_entries") == [(1, 1, 3, None)]
+    migrate(empty_url)
+    alembic_check(empty_url)
+    database = SqlDatabase(empty_url)
+    database.check()
+    with database.transaction() as transaction:
+        # Nobody knows any more how it was used; it is registered when a server starts.
+        assert transaction.models.all() == []
+        transaction.models.put(StoredModel(ModelVersion("former", 256, "1", 512), ModelState.SERVING))
+        transaction.compounds.mark_indexed("lib", {inchikey(0): 3}, "former")
+        transaction.compounds.mark_refused("lib", inchikey(0), 3, "another", "CRASHED: it kills.")
+        transaction.job_starts.begin("job", "start", 0.0)
+        assert transaction.compounds.entries("lib", "former", "", 10) == [IndexEntry(inchikey(0), 3, 3)]
+    database.close()
+    downgrade(empty_url, "0001")
+    # To the older release a compound that could not be encoded is not indexed.
+    assert rows(empty_url, "SELECT compound_key, model_key, revision FROM index_entries") == [(1, 1, 3)]
+    assert rows(empty_url, "SELECT version FROM model_versions ORDER BY key") == [("former",), ("another",)]
+    assert rows(empty_url, "SELECT smiles, revision FROM compounds") == [("C", 3)]
+    migrate(empty_url)
+    alembic_check(empty_url)
+    assert rows(empty_url, "SELECT smiles, revision FROM compounds") == [("C", 3)]
+
+
+def test_each_migration_can_be_undone_alone(empty_url: str) -> None:
+    for revision in reversed([script.revision for script in ScriptDirectory("migrations").walk_revisions()]):
+        former = tables(empty_url)
+        upgrade_to(empty_url, revision)
+        downgrade(empty_url, "-1")
+        assert tables(empty_url) == former | {"alembic_version"}
+        upgrade_to(empty_url, revision)
+    alembic_check(empty_url)
+
+
+def test_a_migration_gives_up_rather_than_holding_every_query_up(postgres_url: str) -> None:
+    downgrade(postgres_url, "0001")
+    engine = migration_engine(postgres_url)
+    with engine.begin() as reader:
+        # A long query on a table that the migration changes.
+        reader.execute(text("LOCK TABLE model_versions IN ACCESS SHARE MODE"))
+        with pytest.raises(AtomasError) as raised:
+            migrate(postgres_url)
+    engine.dispose()
+    assert raised.value.reason is Reason.DATABASE_UNAVAILABLE
+    migrate(postgres_url)
+    alembic_check(postgres_url)

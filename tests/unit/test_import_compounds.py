@@ -242,3 +242,26 @@ def test_a_compound_that_changes_while_it_is_encoded_is_indexed_as_it_ends(
     assert [name for document in documents for name in ("spirit",) if name in document] == found
     assert world.index.count() == len(found)
     assert sweep(world.ports) == 0
+
+
+def test_an_import_whose_client_never_came_back_is_closed_and_keeps_what_it_sent(world: World) -> None:
+    request = str(uuid.uuid4())
+    operation = start_import("lib", request, "test", True, world.ports)
+    accept_rows(operation.id, 0, [row(1, "CCO"), row(2, "CCN")], world.ports)
+    # Rows that are still on their way keep it open, however long it was silent.
+    sweep(world.ports, 0.0)
+    assert get_operation(operation.id, world.ports).state is State.RECEIVING
+    world.work()
+    sweep(world.ports, 3600.0)
+    assert get_operation(operation.id, world.ports).state is State.RECEIVING
+    sweep(world.ports, 0.0)
+    closed = get_operation(operation.id, world.ports)
+    assert closed.state is State.FAILED
+    assert closed.error is not None
+    assert closed.error[0] == Reason.IMPORT_CLOSED
+    assert closed.counts.created == closed.counts.indexed == 2
+    # The client that comes back after all is told so.
+    assert start_import("lib", request, "test", True, world.ports).state is State.FAILED
+    with pytest.raises(AtomasError, match="Import the whole file again") as caught:
+        accept_rows(operation.id, 2, [row(3, "CCC")], world.ports)
+    assert caught.value.reason is Reason.IMPORT_CLOSED

@@ -17,7 +17,8 @@ class SqlJobStarts:
     def begin(self, job: str, start: str, silent_seconds: float) -> int:
         session = self._session
         session.write(session.insert(job_starts).values(job=job, start=start, beat_time=session.now))
-        dead = (job_starts.c.job == job) & (job_starts.c.beat_time < session.now - timedelta(seconds=silent_seconds))
+        former = (job_starts.c.job == job) & (job_starts.c.start != start)
+        dead = former & (job_starts.c.beat_time <= session.now - timedelta(seconds=silent_seconds))
         return session.connection.scalar(select(func.count()).select_from(job_starts).where(dead)) or 0
 
     def beat(self, job: str, start: str) -> None:
@@ -30,4 +31,4 @@ class SqlJobStarts:
 
     def forget(self, older_than_seconds: float) -> None:
         before = self._session.now - timedelta(seconds=older_than_seconds)
-        self._session.write(delete(job_starts).where(job_starts.c.beat_time < before))
+        self._session.write(delete(job_starts).where(job_starts.c.beat_time <= before))
