@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from itertools import combinations, permutations
+from itertools import combinations
 from operator import xor
 
 from rdkit import Chem
@@ -37,7 +37,7 @@ class _Star:
 
     key: int
     centre: int  # atom query
-    leaves: tuple[tuple[Chem.Bond, int], ...]  # (bond, atom query)
+    leaves: tuple[int, ...]  # leaf queries
 
 
 def _bits(indices: Iterable[int]) -> int:
@@ -52,11 +52,13 @@ class _Definitions:
         self.bond_queries: list[tuple[int, Chem.Bond, int]] = []
         self.by_atom: list[tuple[int, int, int]] = []  # (key, atom query, least number)
         self.by_bond: list[tuple[int, int, int]] = []  # (key, bond query, least number)
+        self.leaf_queries: list[tuple[Chem.Bond, int]] = []  # (bond query, atom query of a neighbour)
         self.by_star: list[_Star] = []
         self.by_ring: dict[int, tuple[range, bool, int]] = {}  # key: sizes, with a heteroatom, least number
         self.by_match: list[tuple[int, int, tuple[_Pattern, ...], Chem.Mol]] = []  # (key, least number, alternatives, the whole query)
         self._atoms: dict[str, int] = {}
         self._bonds: dict[tuple[int, str, int], int] = {}
+        self._leaves: dict[tuple[str, int], int] = {}
         self._queries: list[Chem.Mol] = []  # owns the queries' atoms and bonds
         for key, (smarts, more_than) in MACCSkeys.smartsPatts.items():
             if smarts != "?":
@@ -81,7 +83,7 @@ class _Definitions:
         elif size == 2:
             self.by_bond.append((key, self._bond_query(query.GetBondWithIdx(0)), least))
         elif least == 1 and (centre := next((atom for atom in query.GetAtoms() if atom.GetDegree() == size - 1), None)):
-            leaves = tuple((bond, self._atom_query(bond.GetOtherAtom(centre))) for bond in centre.GetBonds())
+            leaves = tuple(self._leaf_query(bond, self._atom_query(bond.GetOtherAtom(centre))) for bond in centre.GetBonds())
             self.by_star.append(_Star(key, self._atom_query(centre), leaves))
         else:
             self.by_match.append((key, least, (self._pattern(query),), query))
@@ -104,11 +106,18 @@ class _Definitions:
             self.bond_queries.append((ends[0], bond, ends[1]))
         return index
 
+    def _leaf_query(self, bond: Chem.Bond, atom: int) -> int:
+        index = self._leaves.setdefault((bond.GetSmarts() or "unwritten", atom), len(self.leaf_queries))
+        if index == len(self.leaf_queries):
+            self.leaf_queries.append((bond, atom))
+        return index
+
 
 _DEFINITIONS = _Definitions()
 _queries_of_atom: dict[AtomKind, tuple[int, ...]] = {}
 _queries_of_bond: dict[tuple[AtomKind, BondKind, AtomKind], tuple[int, ...]] = {}
 _code_of_neighbour: dict[tuple[BondKind, AtomKind], int] = {}
+_leaves_of_neighbour: dict[int, frozenset[int]] = {}  # by code
 _keys_of_star: dict[tuple[AtomKind, tuple[int, ...]], tuple[int, ...]] = {}
 
 
@@ -120,7 +129,7 @@ def maccs_keys(
     `smiles` is any spelling of the molecule; its atoms, bonds and rings (bonds by index) are what the caller has read already.
     """
     if len(_keys_of_star) > _MAX_REMEMBERED:
-        for memory in (_queries_of_atom, _queries_of_bond, _code_of_neighbour, _keys_of_star):
+        for memory in (_queries_of_atom, _queries_of_bond, _code_of_neighbour, _leaves_of_neighbour, _keys_of_star):
             memory.clear()
     kinds = [(a.GetAtomicNum(), a.GetIsAromatic(), a.GetTotalNumHs(True), a.IsInRing(), a.GetFormalCharge()) for a in atoms]
     ends = [(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in bonds]
@@ -183,22 +192,34 @@ def _star_keys(atoms: Sequence[Chem.Atom], kinds: list[AtomKind], ends: list[tup
     for star, place in stars.items():
         found = _keys_of_star.get(star)
         if found is None:
-            found = _keys_of_star[star] = _matching_stars(atoms[place], kinds)
+            found = _keys_of_star[star] = _matching_stars(atoms[place], kinds, star[1])
         keys.update(found)
     return keys
 
 
-def _matching_stars(atom: Chem.Atom, kinds: list[AtomKind]) -> tuple[int, ...]:
+def _matching_stars(atom: Chem.Atom, kinds: list[AtomKind], codes: tuple[int, ...]) -> tuple[int, ...]:
+    if not _leaves_of_neighbour.keys() >= set(codes):
+        _learn_neighbours(atom, kinds)
+    around = [_leaves_of_neighbour[code] for code in codes]
     queries = _queries_of_atom[kinds[atom.GetIdx()]]
-    around = [(bond, _queries_of_atom[kinds[bond.GetOtherAtomIdx(atom.GetIdx())]]) for bond in atom.GetBonds()]
-    found = []
-    for star in _DEFINITIONS.by_star:
-        if star.centre in queries and any(
-            all(leaf in other and query.Match(bond) for (query, leaf), (bond, other) in zip(star.leaves, chosen, strict=True))
-            for chosen in permutations(around, len(star.leaves))
-        ):
-            found.append(star.key)
-    return tuple(found)
+    return tuple(star.key for star in _DEFINITIONS.by_star if star.centre in queries and _can_place(star.leaves, around))
+
+
+def _learn_neighbours(atom: Chem.Atom, kinds: list[AtomKind]) -> None:
+    for bond in atom.GetBonds():
+        other = kinds[bond.GetOtherAtomIdx(atom.GetIdx())]
+        code = _code_of_neighbour[(bond.GetBondType(), bond.IsInRing()), other]
+        queries = _queries_of_atom[other]
+        _leaves_of_neighbour[code] = frozenset(
+            index for index, (query, leaf) in enumerate(_DEFINITIONS.leaf_queries) if leaf in queries and query.Match(bond)
+        )
+
+
+def _can_place(leaves: tuple[int, ...], around: list[frozenset[int]]) -> bool:
+    """Whether every leaf finds a neighbour of its own."""
+    if not leaves:
+        return True
+    return any(leaves[0] in found and _can_place(leaves[1:], around[:place] + around[place + 1 :]) for place, found in enumerate(around))
 
 
 def _matched_keys(molecule: Chem.Mol, atom_matches: list[int], bond_matches: list[int]) -> Iterator[int]:
