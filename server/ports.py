@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder import molecules
+from encoder.drawing import Look
 from encoder.molecules import Molecule, MoleculeError
 from server.domain.compounds import Compound, JsonValue
 from server.domain.filters import Filter
@@ -57,6 +58,10 @@ class Chemistry(Protocol):
 
     def standardise_one(self, structure: molecules.Structure) -> Molecule | MoleculeError:
         """For queries: as above, ahead of bulk work."""
+        ...
+
+    def draw(self, structure: molecules.Structure, look: Look) -> str | MoleculeError:
+        """The standardised structure as an SVG element; the error may be that of the substructure to mark."""
         ...
 
     def molblocks(self, smiles: Sequence[str]) -> list[str | MoleculeError]:

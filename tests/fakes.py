@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from encoder.drawing import Look, draw
 from encoder.molblocks import molblock
 from encoder.molecules import STANDARD_VERSION, Molecule, MoleculeError, Structure, standardise_structure
 from server.domain.errors import AtomasError, Reason
@@ -60,6 +61,12 @@ class FakeChemistry:
 
     def standardise_many(self, structures: Sequence[Structure]) -> list[Molecule | MoleculeError]:
         return [self.standardise_one(structure) for structure in structures]
+
+    def draw(self, structure: Structure, look: Look) -> str | MoleculeError:
+        try:
+            return draw(look, structure)
+        except MoleculeError as error:
+            return error
 
     def standardise_one(self, structure: Structure) -> Molecule | MoleculeError:
         try:

@@ -8,12 +8,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import TimeoutError as TaskTimeout
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
+from functools import partial
 from math import ceil
 from multiprocessing import get_context
 from typing import Any, TypeAlias, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
+from encoder.drawing import Look, draw
 from encoder.molblocks import molblock
 from encoder.molecules import DEFAULT_LIMITS, Limits, Molecule, MoleculeError, Reason, Structure, standardise_structure
 
@@ -69,6 +71,10 @@ class ChemistryPool:
     def molblocks(self, smiles: Sequence[str]) -> list[str | MoleculeError]:
         """Each standardised molecule as a molblock with 2-D coordinates, in order."""
         return self.work_on_many(molblock, [Structure("smiles", text) for text in smiles])
+
+    def draw(self, structure: Structure, look: Look) -> str | MoleculeError:
+        """A drawing as SVG."""
+        return self.work_on_one(partial(draw, look), structure)
 
     def work_on_many(self, work: Work[T], structures: Sequence[Structure]) -> list[T | MoleculeError]:
         """Bulk work, in order.

@@ -9,11 +9,12 @@ from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from atomas.v1 import embedding_service_pb2, library_service_pb2, model_service_pb2, search_service_pb2
+from atomas.v1 import embedding_service_pb2, library_service_pb2, model_service_pb2, search_service_pb2, structure_service_pb2
 from atomas.v1.embedding_service_pb2_grpc import add_EmbeddingServiceServicer_to_server
 from atomas.v1.library_service_pb2_grpc import add_LibraryServiceServicer_to_server
 from atomas.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 from atomas.v1.search_service_pb2_grpc import add_SearchServiceServicer_to_server
+from atomas.v1.structure_service_pb2_grpc import add_StructureServiceServicer_to_server
 from server.domain.errors import AtomasError, Reason
 from server.ports import Ports
 from server.rpc.calls import Calls
@@ -23,6 +24,7 @@ from server.rpc.methods import MethodTable
 from server.rpc.model_servicer import EmbeddingServicer, ModelServicer
 from server.rpc.operations_servicer import OperationsServicer
 from server.rpc.search_servicer import SearchServicer
+from server.rpc.structure_servicer import StructureServicer
 from server.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -31,6 +33,7 @@ SERVICES: Sequence[str] = (
     search_service_pb2.DESCRIPTOR.services_by_name["SearchService"].full_name,
     embedding_service_pb2.DESCRIPTOR.services_by_name["EmbeddingService"].full_name,
     model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
+    structure_service_pb2.DESCRIPTOR.services_by_name["StructureService"].full_name,
     "google.longrunning.Operations",
 )
 
@@ -58,6 +61,7 @@ class App:
         services: Any = self.methods
         add_LibraryServiceServicer_to_server(LibraryServicer(ports, self._calls), services)
         add_SearchServiceServicer_to_server(SearchServicer(ports, self._calls, settings), services)
+        add_StructureServiceServicer_to_server(StructureServicer(ports, self._calls), services)
         add_EmbeddingServiceServicer_to_server(EmbeddingServicer(ports, self._calls, settings), services)
         add_ModelServiceServicer_to_server(ModelServicer(ports, self._calls), services)
         add_OperationsServicer_to_server(OperationsServicer(ports, self._calls), services)

@@ -19,7 +19,6 @@ from server.domain.search import Hit, Kind, SearchPage
 from server.rpc.errors import status_of
 from server.usecases.import_compounds import record_from
 
-
 # A search by its filter alone has no query to be understood.
 _KINDS = {Kind.FILTER: "KIND_UNSPECIFIED"}
 
@@ -43,6 +42,10 @@ def library_message(library: Library) -> library_pb2.Library:
     )
 
 
+def descriptors_message(values: Mapping[str, float | int | str]) -> library_pb2.Descriptors:
+    return library_pb2.Descriptors(**cast(Any, {name: values[name] for name in (*NUMERIC_DESCRIPTORS, *TEXT_DESCRIPTORS)}))
+
+
 def compound_message(compound: Compound) -> library_pb2.Compound:
     structure = compound.structure
     return library_pb2.Compound(
@@ -55,7 +58,7 @@ def compound_message(compound: Compound) -> library_pb2.Compound:
         parent_smiles=structure.parent_smiles,
         parent_inchikey=structure.parent_inchikey,
         descriptions=compound.descriptions,
-        descriptors=library_pb2.Descriptors(**cast(Any, {n: structure.descriptors[n] for n in (*NUMERIC_DESCRIPTORS, *TEXT_DESCRIPTORS)})),
+        descriptors=descriptors_message(structure.descriptors),
         metadata=struct(compound.metadata),
         create_time=timestamp(compound.create_time),
         update_time=timestamp(compound.update_time),
