@@ -1,7 +1,7 @@
-"""Whether the process of a container is well: `python -m deploy.healthcheck server` or `worker`; exit code 0 means yes.
+"""Whether the process of a container is well: `python -m deploy.healthcheck server`, `worker` or `structures`; exit code 0 means yes.
 
 A server is asked over gRPC. A worker cannot be asked; it is well while it holds a connection to its broker, which it opens when it is
-warm and without which it gets no work.
+warm and without which it gets no work. The structure keeper is well while it speaks gRPC.
 """
 
 import argparse
@@ -22,9 +22,7 @@ _ESTABLISHED = "01"
 
 def server_complaint(listen: str) -> str:
     """Why the server at that address is not well; empty when it serves."""
-    host, _, port = listen.rpartition(":")
-    # An address that stands for all interfaces is reached through loopback.
-    address = f"{'127.0.0.1' if host in ('', '0.0.0.0', '[::]') else host}:{port}"
+    address = _reachable(listen)
     with grpc.insecure_channel(address) as channel:
         try:
             answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=SECONDS)
@@ -34,6 +32,17 @@ def server_complaint(listen: str) -> str:
     if answer.status == health_pb2.HealthCheckResponse.SERVING:
         return ""
     return f"The server at {address} says {health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)}."
+
+
+def structures_complaint(listen: str) -> str:
+    """Why the structure keeper at that address is not well; empty when it takes connections."""
+    address = _reachable(listen)
+    with grpc.insecure_channel(address) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(SECONDS)
+        except grpc.FutureTimeoutError:
+            return f"The structure keeper at {address} does not answer."
+    return ""
 
 
 def worker_complaint(broker_url: str, tables: tuple[Path, ...] = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))) -> str:
@@ -53,6 +62,12 @@ def worker_complaint(broker_url: str, tables: tuple[Path, ...] = (Path("/proc/ne
     return f"No process here is connected to the broker at {parts.hostname}:{port}."
 
 
+def _reachable(listen: str) -> str:
+    """An address that stands for all interfaces is reached through loopback."""
+    host, _, port = listen.rpartition(":")
+    return f"{'127.0.0.1' if host in ('', '0.0.0.0', '[::]') else host}:{port}"
+
+
 def _address(hexadecimal: str) -> str:
     """The kernel writes addresses as 32-bit words in the machine's byte order."""
     words = [int(hexadecimal[i : i + 8], 16).to_bytes(4, sys.byteorder) for i in range(0, len(hexadecimal), 8)]
@@ -65,10 +80,16 @@ def _address(hexadecimal: str) -> str:
 def main() -> int:
     """Returns 0 when the process is well, 1 with a sentence on stderr when not."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=["server", "worker"])
+    parser.add_argument("kind", choices=["server", "worker", "structures"])
     kind = parser.parse_args().kind
     settings = Settings()
-    complaint = server_complaint(settings.listen) if kind == "server" else worker_complaint(settings.broker_url)
+    match kind:
+        case "server":
+            complaint = server_complaint(settings.listen)
+        case "worker":
+            complaint = worker_complaint(settings.broker_url)
+        case _:
+            complaint = structures_complaint(settings.structures_listen)
     if complaint:
         print(complaint, file=sys.stderr)
     return 1 if complaint else 0

@@ -10,16 +10,19 @@ fi
 password() { head -c 24 /dev/urandom | od -An -tx1 | tr -d ' \n'; }
 postgres=$(password)
 redis=$(password)
+qdrant=$(password)
 # Only its owner enters the folder; its files must be readable by the user that runs inside the containers.
 mkdir -m 0700 secrets
 umask 022
 printf %s "$postgres" >secrets/postgres_password
 printf %s "$redis" >secrets/redis_password
+printf %s "$qdrant" >secrets/atomas_qdrant_api_key
 printf %s "postgresql://atomas:$postgres@postgres:5432/atomas" >secrets/atomas_database_url
 printf %s "redis://:$redis@redis:6379/0" >secrets/atomas_broker_url
 {
     echo "postgres-password=$postgres"
     echo "redis-password=$redis"
+    echo "ATOMAS_QDRANT_API_KEY=$qdrant"
     echo "ATOMAS_DATABASE_URL=postgresql://atomas:$postgres@postgres:5432/atomas"
     echo "ATOMAS_BROKER_URL=redis://:$redis@redis:6379/0"
 } >secrets/secrets.env

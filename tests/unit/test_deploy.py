@@ -154,6 +154,8 @@ def test_every_command_is_understood(words: list[str], monkeypatch: pytest.Monke
     monkeypatch.setattr(workers.__main__, "run_worker", lambda settings, queues: 0)
     monkeypatch.setattr(deploy.healthcheck, "server_complaint", lambda listen: "")
     monkeypatch.setattr(deploy.healthcheck, "worker_complaint", lambda url: "")
+    monkeypatch.setattr(deploy.healthcheck, "structures_complaint", lambda listen: "")
+    monkeypatch.setattr(server.__main__, "_keep_structures", lambda settings: 0)
     assert words[0] == "-m"
     monkeypatch.setattr("sys.argv", words[1:])
     assert modules[words[1]].main() == 0

@@ -9,7 +9,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from deploy.healthcheck import server_complaint, worker_complaint
+from deploy.healthcheck import server_complaint, structures_complaint, worker_complaint
 from deploy.services import free_port
 
 
@@ -37,6 +37,11 @@ def test_a_server_that_is_shutting_down_is_not_well(served: tuple[health.HealthS
 
 def test_a_server_that_is_not_there_is_not_well() -> None:
     assert "does not answer" in server_complaint(f"127.0.0.1:{free_port()}")
+
+
+def test_a_structure_keeper_is_well_while_it_takes_connections(served: tuple[health.HealthServicer, int]) -> None:
+    assert structures_complaint(f"0.0.0.0:{served[1]}") == ""
+    assert "does not answer" in structures_complaint(f"127.0.0.1:{free_port()}")
 
 
 def test_a_worker_is_well_while_it_is_connected_to_its_broker() -> None:
