@@ -12,7 +12,16 @@ from google.protobuf.descriptor_pb2 import (
     ServiceDescriptorProto,
 )
 
-from atomas.v1 import embedding_service_pb2, library_pb2, library_service_pb2, model_service_pb2, search_service_pb2, structure_service_pb2
+from atomas.v1 import (
+    access_service_pb2,
+    embedding_service_pb2,
+    generation_service_pb2,
+    library_pb2,
+    library_service_pb2,
+    model_service_pb2,
+    search_service_pb2,
+    structure_service_pb2,
+)
 from proto.compatibility import breaking_changes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,7 +35,16 @@ def baseline() -> FileDescriptorSet:
 def present_contract() -> FileDescriptorSet:
     """The contract as the committed stubs hold it."""
     contract = FileDescriptorSet()
-    for module in (embedding_service_pb2, library_pb2, library_service_pb2, model_service_pb2, search_service_pb2, structure_service_pb2):
+    for module in (
+        access_service_pb2,
+        embedding_service_pb2,
+        generation_service_pb2,
+        library_pb2,
+        library_service_pb2,
+        model_service_pb2,
+        search_service_pb2,
+        structure_service_pb2,
+    ):
         module.DESCRIPTOR.CopyToProto(contract.file.add())
     return contract
 
