@@ -53,6 +53,7 @@ LEAST_BYTES = 16
 # Memory is told from the difference of two indexes: what one process needs anyway is in both.
 RESIDENT_POINTS = (5_000, 15_000)
 SEARCHES = 100
+KEEPER_SECONDS = 6.0
 
 Row = dict[str, Any] | str
 
@@ -74,6 +75,7 @@ def measured_stores(rows: Sequence[Row], folder: Path, postgres: Postgres, datab
         version, dimension = ports.index.model_version, ports.encoder.model.dimension
         counts = client.import_compounds(rows, library=LIBRARY).counts
         compounds = counts.created
+        keeper = keeper_bytes(folder, compounds)
         in_postgres = postgres_bytes(ports.database, compounds, postgres, database, version)
     index = folder / "index" / version
     optimised(index, version, dimension, compounds)
@@ -86,8 +88,20 @@ def measured_stores(rows: Sequence[Row], folder: Path, postgres: Postgres, datab
         "rejected": counts.rejected,
         "sqlite": sqlite_bytes(folder / "atomas.sqlite3", compounds),
         "postgresql": in_postgres,
+        "structure_keeper_disk": keeper,
         "index_on_disk": {name: size for name, size in parts.items() if size},
     }
+
+
+def keeper_bytes(folder: Path, compounds: int) -> float:
+    """The structure keeper's log."""
+    log = folder / "structures" / "structures.log"
+    former = -1
+    # It is filled behind the import.
+    while (size := log.stat().st_size) != former:
+        former = size
+        time.sleep(KEEPER_SECONDS)
+    return round(size / compounds, 1)
 
 
 def sqlite_bytes(path: Path, compounds: int) -> dict[str, float]:

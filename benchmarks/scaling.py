@@ -61,6 +61,7 @@ class Plan:
     index_memory_bytes: float
     index_nodes: int
     index_bound_by: str
+    keeper_disk_bytes: float
     waiting_jobs_bytes: float
     chemistry_core_hours: float
     encoding_core_hours: float
@@ -103,6 +104,7 @@ def plan(compounds: int, measured: Mapping[str, Any], assumed: Assumptions) -> P
         index_memory_bytes=memory,
         index_nodes=max(assumed.replicas, math.ceil(max(by_memory, by_disk))),
         index_bound_by="memory" if by_memory > by_disk else "disk",
+        keeper_disk_bytes=compounds * measured["structures"]["structure_keeper_disk"],
         waiting_jobs_bytes=compounds * measured["broker"]["redis_waiting_compound"],
         chemistry_core_hours=chemistry,
         encoding_core_hours=encoding,
@@ -124,6 +126,7 @@ def bytes_table(measured: Mapping[str, Any]) -> list[str]:
     lines = ["| Store | bare structure | ChEBI compound with its texts |", "|---|---:|---:|"]
     lines += [f"| {name} | {bare[name]:,.0f} B | {described[name]:,.0f} B |" for name in bare]
     waiting = measured["broker"]["redis_waiting_compound"]
+    lines.append(f"| structure keeper, disk | {measured['structures']['structure_keeper_disk']:,.0f} B | |")
     resident = measured["index_resident"]
     lines.append(f"| index, resident in a process that searches; every second with a text | {resident:,.0f} B | |")
     return [*lines, f"| broker (Redis), while it waits | {waiting:.1f} B | {waiting:.1f} B |"]
@@ -145,6 +148,7 @@ ROWS: Sequence[tuple[str, Callable[[Plan], str]]] = (
     ("index, disk of all replicas", lambda p: amount(p.index_disk_bytes)),
     ("index, memory of all replicas", lambda p: amount(p.index_memory_bytes)),
     ("index nodes", lambda p: f"{p.index_nodes:,} ({p.index_bound_by})"),
+    ("structure keeper, disk", lambda p: amount(p.keeper_disk_bytes)),
     ("broker, were the whole import to wait", lambda p: amount(p.waiting_jobs_bytes)),
     ("chemistry, core hours", lambda p: f"{p.chemistry_core_hours:,.0f}"),
     ("encoding with the shipped model, core hours", lambda p: f"{p.encoding_core_hours:,.0f}"),

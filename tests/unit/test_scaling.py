@@ -13,6 +13,7 @@ BY_HAND = {
     "structures": {
         "compounds": 10,
         "sqlite": {"compounds": 900.0},
+        "structure_keeper_disk": 1000.0,
         "postgresql": {"compounds": 800.0, "index_entries": 200.0},
         "index_on_disk": {"vector_storage-molecules": 1024.0, "vector_storage-molecules int8": 260.0, "vector_index-molecules": 140.0},
     },
@@ -35,6 +36,7 @@ def test_a_million_by_hand() -> None:
     assert planned.database_bytes == pytest.approx(2e9)
     assert planned.index_disk_bytes == pytest.approx(1424e6 * 2 * 1.5)
     assert planned.index_memory_bytes == pytest.approx(400e6 * 2)
+    assert planned.keeper_disk_bytes == pytest.approx(1e9)
     assert planned.waiting_jobs_bytes == pytest.approx(2e6)
     assert planned.chemistry_core_hours == pytest.approx(1.0)
     assert planned.encoding_core_hours == pytest.approx(0.1)
