@@ -46,6 +46,9 @@ class _Pages(StaticFiles):
 
 def _headers(path: str) -> Mapping[str, str]:
     headers = {"Cache-Control": "no-cache"}
+    if path.startswith("sketcher/"):
+        # To a page in a sandbox even its own server is another site.
+        headers["Cross-Origin-Resource-Policy"] = "cross-origin"
     if path.endswith(".html"):
         headers["Content-Security-Policy"] = _SKETCHER if path.startswith("sketcher/") else _PAGE
     return headers

@@ -19,7 +19,7 @@ from server.rest.exports import export_response
 from server.rest.imports import import_response
 from server.rest.openapi import openapi_document
 from server.rest.refusals import RefusedError, refused_by_gateway, refused_by_service
-from server.rest.transcode import as_json, asks_for_part, request_message
+from server.rest.transcode import as_json, request_message
 from server.rpc.errors import code_of, status_of
 from server.settings import Settings
 
@@ -82,7 +82,7 @@ class Gateway:
             answer = await self._caller.unary(binding.handler_path, message, context)
             if isinstance(answer, DrawStructureResponse) and "image/svg+xml" in request.headers.get("accept", ""):
                 return Response(answer.svg, media_type="image/svg+xml", headers={"Cache-Control": DRAWING_CACHE, "Vary": "Accept"})
-            return JSONResponse(as_json(answer, whole=not asks_for_part(message)), headers=context.headers())
+            return JSONResponse(as_json(answer, message), headers=context.headers())
 
         return endpoint
 

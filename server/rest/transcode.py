@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from google.protobuf import json_format, message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -12,6 +12,8 @@ from google.protobuf.message import Message
 from server.domain.errors import AtomasError, Reason
 from server.rest.bindings import Binding
 
+# Fields by name, with what is wanted of each; nothing more said means all of it.
+_Tree: TypeAlias = dict[str, "_Tree"]
 _TRUTH = {"true": True, "false": False, "1": True, "0": False}
 
 
@@ -37,14 +39,25 @@ def request_message(binding: Binding, path: Mapping[str, str], query: Iterable[t
     return request
 
 
-def as_json(message: Message, whole: bool = True) -> Any:
-    """The message as JSON data; `whole` names fields with their default values too."""
-    return json_format.MessageToDict(message, always_print_fields_with_no_presence=whole)
+def as_json(message: Message, request: Any = None) -> Any:
+    """The message as JSON data, fields with their default values too; of hits' compounds those that the request asked for."""
+    document = json_format.MessageToDict(message, always_print_fields_with_no_presence=True)
+    if request is not None and "read_mask" in request.DESCRIPTOR.fields_by_name and request.read_mask.paths:
+        wanted: _Tree = {}
+        for path in request.read_mask.ToJsonString().split(","):
+            place = wanted
+            for part in path.split("."):
+                place = place.setdefault(part, {})
+        for hit in document.get("hits", ()):
+            hit["compound"] = _part(hit["compound"], wanted)
+    return document
 
 
-def asks_for_part(request: Any) -> bool:
-    """Whether the request names the fields it wants: others must not look as if they were empty."""
-    return "read_mask" in request.DESCRIPTOR.fields_by_name and bool(request.read_mask.paths)
+def _part(values: Any, wanted: "_Tree") -> Any:
+    """What was not asked for must not look as if it were empty."""
+    if not wanted or not isinstance(values, dict):
+        return values
+    return {name: _part(value, wanted[name]) for name, value in values.items() if name in wanted}
 
 
 def parameter_fields(descriptor: Descriptor) -> list[FieldDescriptor]:

@@ -1,0 +1,75 @@
+// The REST interface: one function for each call that the pages make.
+
+/** A refusal with its stable reason and a sentence for people. */
+export class Refusal extends Error {
+  constructor(status, reason, message) {
+    super(message);
+    this.status = status;
+    this.reason = reason;
+  }
+}
+
+async function call(verb, path, body, signal) {
+  let response;
+  try {
+    response = await fetch(path, {
+      method: verb,
+      headers: body === undefined ? {} : { "Content-Type": "application/json" },
+      body: body === undefined ? undefined : JSON.stringify(body),
+      signal,
+    });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refusal(0, "UNREACHABLE", "The server cannot be reached. Is it still running?");
+  }
+  if (response.ok) return response.json();
+  throw await refusal(response);
+}
+
+async function refusal(response) {
+  try {
+    return refusalOf(response.status, await response.json());
+  } catch {
+    return new Refusal(response.status, "INTERNAL", `The server answered with status ${response.status}.`);
+  }
+}
+
+export function refusalOf(status, document) {
+  const reason = (document.details ?? []).find((detail) => detail.reason)?.reason ?? "INTERNAL";
+  return new Refusal(status, reason, document.message);
+}
+
+const query = (values) => {
+  const pairs = Object.entries(values).filter(([, value]) => value !== undefined && value !== "" && value !== false);
+  return pairs.length ? `?${new URLSearchParams(pairs)}` : "";
+};
+
+// What a card shows; texts and names of the rest come with the molecule's own page.
+export const CARD_FIELDS = "name,displayName,smiles,inchikey,sourceIds,descriptions,descriptors,synonyms";
+
+export const libraries = async () => {
+  const found = [];
+  let pageToken = "";
+  do {
+    const page = await call("GET", `/v1/libraries${query({ pageSize: 1000, pageToken })}`);
+    found.push(...page.libraries);
+    pageToken = page.nextPageToken;
+  } while (pageToken);
+  return found;
+};
+export const search = (library, request, signal) =>
+  call("POST", `/v1/libraries/${encodeURIComponent(library)}/compounds:search`, { readMask: CARD_FIELDS, ...request }, signal);
+export const compound = (name) => call("GET", `/v1/${name}`);
+export const explain = (request) => call("POST", "/v1/compounds:explain", request);
+export const standardise = (structure) => call("POST", "/v1/structures:standardise", { structure });
+export const operation = (name) => call("GET", `/v1/${name}`);
+export const operations = () => call("GET", `/v1/operations${query({ pageSize: 20 })}`);
+export const cancel = (name) => call("POST", `/v1/${name}:cancel`, {});
+export const rejections = (name, pageToken) => call("GET", `/v1/${name}/rejections${query({ pageSize: 50, pageToken })}`);
+export const drawing = (structure, { width, height, substructure, dark }) =>
+  `/v1/structures:draw${query({ structure, width, height, substructure, dark })}`;
+export const exportFile = (library, format, filter) =>
+  `/v1/libraries/${encodeURIComponent(library)}/compounds:export${query({ format, filter })}`;
+export const importFile = (library, values) =>
+  `/v1/libraries/${encodeURIComponent(library)}/compounds:import${query({ allowMissing: "true", ...values })}`;
+export const watch = (name) => new EventSource(`/v1/${name}:watch`);
