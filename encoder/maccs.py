@@ -1,5 +1,6 @@
 """RDKit's MACCS keys in less than half its time: what an atom, its neighbours or rings decide is looked up, the rest is matched."""
 
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -114,6 +115,7 @@ class _Definitions:
 
 
 _DEFINITIONS = _Definitions()
+_memory = threading.Lock()  # of all that follows: two models of one process featurise on two threads
 _queries_of_atom: dict[AtomKind, tuple[int, ...]] = {}
 _queries_of_bond: dict[tuple[AtomKind, BondKind, AtomKind], tuple[int, ...]] = {}
 _code_of_neighbour: dict[tuple[BondKind, AtomKind], int] = {}
@@ -126,8 +128,16 @@ def maccs_keys(
 ) -> list[int]:
     """The numbers of the MACCS keys that a sanitised molecule has, ascending: those of RDKit's MACCS fingerprint, to the bit.
 
-    `smiles` is any spelling of the molecule; its atoms, bonds and rings (bonds by index) are what the caller has read already.
+    `smiles` is any spelling of the molecule; its atoms, bonds and rings (bonds by index) are what the caller has read already. May be called
+    from any thread.
     """
+    with _memory:
+        return _keys(molecule, smiles, atoms, bonds, bond_rings)
+
+
+def _keys(
+    molecule: Chem.Mol, smiles: str, atoms: Sequence[Chem.Atom], bonds: Sequence[Chem.Bond], bond_rings: Sequence[Sequence[int]]
+) -> list[int]:
     if len(_keys_of_star) > _MAX_REMEMBERED:
         for memory in (_queries_of_atom, _queries_of_bond, _code_of_neighbour, _leaves_of_neighbour, _keys_of_star):
             memory.clear()

@@ -1,10 +1,13 @@
 """The shortcuts of the features give what RDKit gives without them."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from hypothesis import given, settings
 from rdkit import Chem
 from rdkit.Chem import rdFingerprintGenerator, rdMolDescriptors
 
+from encoder import maccs
 from encoder.maccs import maccs_keys
 from tests.strategies import HARD_SMILES, library_smiles, real_smiles
 
@@ -76,3 +79,12 @@ def test_without_stereo_labels_flat_environments_hold_the_chiral_ones() -> None:
         for short, long in zip(*outputs, strict=True):
             assert tuple(long[: len(short)]) == tuple(short), smiles
     assert seen > 50
+
+
+def test_threads_share_what_is_remembered_and_what_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(maccs, "_MAX_REMEMBERED", 50)
+    smiles = [text for text in library_smiles()[:120] if Chem.MolFromSmiles(text) is not None]
+    expected = list(map(keys_of_rdkit, smiles))
+    with ThreadPoolExecutor(4) as threads:
+        for found in threads.map(lambda _: list(map(keys_of, smiles)), range(4)):
+            assert found == expected
