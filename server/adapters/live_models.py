@@ -1,6 +1,7 @@
 """The models of this process: which one answers, and encoders and indexes of every live one, opened when they are first needed."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -12,6 +13,9 @@ from server.domain.models import ModelState, ModelVersion, StoredModel
 from server.ports import Database, Encoder, VectorIndex
 
 Opened = TypeVar("Opened")
+
+# How long the removal of an index waits for the last call that uses it.
+PATIENCE_SECONDS = 60.0
 
 # The model that the present call works with, whatever serves meanwhile; empty outside of calls.
 _PINNED: ContextVar[str] = ContextVar("pinned_model", default="")
@@ -38,6 +42,9 @@ class LiveModels:
         self._serving = ""
         self._encoders: dict[str, Encoder] = {}
         self._indexes: dict[str, VectorIndex] = {}
+        # Calls under way, by the model that they work with.
+        self._pins: Counter[str] = Counter()
+        self._pinning = threading.Condition()
         # One at a time: two models that load together take twice as long. Whoever needs one that is open never waits.
         self._opening = threading.Lock()
 
@@ -47,12 +54,18 @@ class LiveModels:
 
     @contextmanager
     def pinned(self) -> Iterator[None]:
-        """Calls in the block work with one model, whatever is activated meanwhile."""
-        token = _PINNED.set(self.serving())
+        """Calls in the block work with one model, whatever is activated or deleted meanwhile."""
+        with self._pinning:
+            version = self.serving()
+            self._pins[version] += 1
+        token = _PINNED.set(version)
         try:
             yield
         finally:
             _PINNED.reset(token)
+            with self._pinning:
+                self._pins[version] -= 1
+                self._pinning.notify_all()
 
     def encoder(self, version: str) -> Encoder:
         """Raises MODEL_NOT_FOUND, ENCODER_UNAVAILABLE where its checkpoint cannot be read."""
@@ -71,7 +84,9 @@ class LiveModels:
         return self._places.stored_indexes()
 
     def discard_index(self, version: str) -> None:
-        """Removes an index that nobody uses any more; one that is not there is no error."""
+        """Removes an index once no call uses it any more; one that is not there is no error."""
+        with self._pinning:
+            self._pinning.wait_for(lambda: not self._pins[version], PATIENCE_SECONDS)
         with self._opening:
             index = self._indexes.pop(version, None)
             if index is not None:
@@ -86,7 +101,8 @@ class LiveModels:
         self._serving = next((version for version, model in stored.items() if model.state is ModelState.SERVING), self._serving)
         gone = {version for version in {*self._encoders, *self._indexes} if version in stored and not stored[version].state.live}
         for version in gone:
-            self._close(version)
+            if not self._pins[version]:
+                self._close(version)
 
     def follow(self) -> None:
         """As `refresh`; a database that is away changes nothing."""

@@ -17,7 +17,7 @@ from server.usecases.search_compounds import search_compounds
 # Compounds that an index may still lack when it is activated: imports under way, which will be indexed in a moment.
 MOST_MISSING = 1_000
 PATIENCE_SECONDS, POLL_SECONDS = 5.0, 0.1
-GRACE_SECONDS = 2.0
+GRACE_SECONDS = 5.0
 MAX_SAMPLES = 100
 # Enough to see a difference, few enough to read.
 SAMPLES = 20
@@ -134,7 +134,7 @@ def remove_index(version: str, ports: Ports) -> None:
         stored = transaction.models.get(version)
     if stored.state is not ModelState.DELETING:
         return
-    # Calls that began while it answered may still be reading.
+    # Calls of other servers that began while it answered may still be reading.
     age = datetime.now(UTC) - (stored.update_time or datetime.now(UTC))
     time.sleep(max(0.0, GRACE_SECONDS - age.total_seconds()))
     ports.models.discard_index(version)

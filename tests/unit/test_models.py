@@ -169,6 +169,21 @@ def test_calls_follow_the_switch_and_the_way_back(filled: World) -> None:
     assert states(filled) == {"fake": ModelState.SERVING, "second": ModelState.RETIRED}
 
 
+def test_a_call_that_began_with_a_model_ends_with_it_though_it_is_deleted(filled: World) -> None:
+    reindexed(filled)
+    models = filled.ports.models
+    with models.pinned():
+        encoder = models.encoder(models.serving())
+        activate_model("second", filled.ports)
+        delete_model("fake", filled.ports)
+        models.refresh()
+        assert models.serving() == "fake"
+        assert models.encoder(models.serving()) is encoder
+        assert models.index(models.serving()).count() == 20
+    filled.work()
+    assert "fake" not in filled.places.indexes
+
+
 def test_a_model_that_is_not_filled_cannot_be_activated_or_compared(filled: World, monkeypatch: pytest.MonkeyPatch) -> None:
     start_reindex("/models/second", filled.ports)
     assert refusal(lambda: activate_model("second", filled.ports)) is Reason.MODEL_NOT_READY
