@@ -15,11 +15,12 @@ def row(
     name: str = "",
     text: str = "",
     kind: StructureKind = "smiles",
+    synonyms: tuple[str, ...] = (),
     **metadata: JsonValue,
 ) -> ImportRow:
     """One row of a source."""
     descriptions = (text,) if text else ()
-    return ImportRow(position, kind, structure, SourceRecord(source_id, name, (), descriptions, metadata))
+    return ImportRow(position, kind, structure, SourceRecord(source_id, name, synonyms, descriptions, metadata))
 
 
 def import_rows(ports: Ports, rows: list[ImportRow], library: str = "lib", chunk: int = 2, request_id: str = "") -> Operation:

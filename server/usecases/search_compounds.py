@@ -236,7 +236,7 @@ def _ask(alike: Sequence[_Search], ports: Ports) -> None:
 
 def _ask_fingerprints(search: _Search, ports: Ports) -> None:
     """Puts the question to the structure index; a search that did not name this leg goes on without it where there is none."""
-    if Leg.FINGERPRINTS not in search.weights:
+    if Leg.FINGERPRINTS not in search.weights or not search.understood.fingerprint:
         return
     query = search.query
     try:
@@ -263,7 +263,7 @@ def _page(search: _Search, ports: Ports, timings: Timings) -> SearchPage:
     query = search.query
     end = query.offset + query.limit
     with timings.stage("fuse"):
-        scores = fuse(search.found, search.weights) if search.weights else _listed(search, ports)
+        scores = fuse(search.found, search.weights, search.depth) if search.weights else _listed(search, ports)
         order = [*search.named, *(id for id in scores if id not in search.named)] if search.named else list(scores)
         page = order[query.offset : end]
         said = leg_scores(search.found, _further(search, page, ports), search.weights, page)
@@ -291,6 +291,7 @@ def _page(search: _Search, ports: Ports, timings: Timings) -> SearchPage:
         ports.index.model_version,
         timings.seconds,
         search.understood.interpretation,
+        no_good_match=not order,
         end=end,
         reach=search.reach,
     )

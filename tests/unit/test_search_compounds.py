@@ -5,7 +5,7 @@ import pytest
 from server.domain.errors import AtomasError, Reason
 from server.domain.search import Leg, Query
 from server.usecases.manage_libraries import delete_compound, delete_library, purge_library
-from server.usecases.search_compounds import query_words, search_compounds
+from server.usecases.search_compounds import query_words, search_compounds, search_many
 from tests.builders import import_rows, row
 from tests.unit.conftest import World
 
@@ -61,7 +61,50 @@ def test_a_hit_says_what_each_leg_said(library: World) -> None:
     assert {leg.leg for leg in best.legs} == {Leg.MOLECULES, Leg.TEXTS, Leg.LEXICAL}
     assert [leg.rank for leg in best.legs if leg.leg is Leg.TEXTS] == [1]
     assert list(best.matched_words) == ["aromatic", "hydrocarbon", "benzene"]
-    assert all(0 < hit.score <= 1 for hit in page.hits)
+    assert all(len(hit.legs) == 3 for hit in page.hits)
+    assert [hit.score for hit in page.hits] == sorted((hit.score for hit in page.hits), reverse=True)
+
+
+def test_legs_are_weighed_as_asked(library: World) -> None:
+    by_words = Query("lib", text="hydrocarbon", weights={Leg.MOLECULES: 0, Leg.TEXTS: 0})
+    page = search_compounds(by_words, "", library.ports, max_text_characters=100)
+    assert [(hit.compound.display_name, [leg.leg for leg in hit.legs]) for hit in page.hits] == [("benzene", [Leg.LEXICAL])]
+    assert refused(library, Query("lib", text="acid", weights={Leg.MOLECULES: -1})) is Reason.INVALID_ARGUMENT
+    assert refused(library, Query("lib", structure="CCO", weights={Leg.LEXICAL: 1})) is Reason.INVALID_ARGUMENT
+
+
+def test_several_libraries_are_searched_at_once(library: World) -> None:
+    import_rows(library.ports, [row(1, "OCC", "C:1", "third")], library="more")
+    library.work()
+    query = Query(None, libraries=("lib", "more"), structure="CCO", limit=2)
+    assert set(names(library, query)) == {"ethanol", "third"}
+    assert refused(library, Query(None, libraries=("lib", "nowhere"), text="acid")) is Reason.LIBRARY_NOT_FOUND
+
+
+def test_many_searches_answer_as_each_alone_and_fail_alone(library: World) -> None:
+    queries = [
+        (Query("lib", text="the simplest alcohol"), ""),
+        (Query("lib", text=" "), ""),
+        (Query("lib", anything="ethanol"), "heavy_atoms < 4"),
+        (Query("lib", structure="C1CC"), ""),
+        (Query("lib", text="word " * 1_500), ""),
+        (Query("other", structure="CCO"), ""),
+        (Query("nowhere", text="acid"), ""),
+        (Query("lib", text="acid"), "colour ="),
+        (Query("lib", text="the simplest alcohol", limit=2, offset=1), ""),
+    ]
+    before = library.encoder.calls
+    pages = search_many(queries, library.ports, max_text_characters=10_000)
+    # One for the texts, two for the halves of those with one too long, and so on; not one for each.
+    assert library.encoder.calls - before <= 6
+    reasons = [page.reason if isinstance(page, AtomasError) else None for page in pages]
+    assert reasons == [
+        None, Reason.EMPTY_QUERY, None, Reason.INVALID_SMILES, Reason.TEXT_TOO_LONG, None, Reason.LIBRARY_NOT_FOUND, Reason.INVALID_FILTER, None,
+    ]  # fmt: skip
+    for (query, filter_text), page in zip(queries, pages, strict=True):
+        if not isinstance(page, AtomasError):
+            alone = search_compounds(query, filter_text, library.ports, max_text_characters=10_000)
+            assert (page.hits, page.more, page.interpretation) == (alone.hits, alone.more, alone.interpretation)
 
 
 def test_a_library_is_searched_alone_and_all_together(library: World) -> None:
