@@ -19,9 +19,9 @@ _PAGE = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; frame-src 'self'; "
     "manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-# The structure editor writes scripts and styles into its own page; there it is alone, in a sandbox without this origin's rights.
+# The structure editor writes scripts and styles into its own page; there it is alone, and may ask for nothing but its own files.
 _SKETCHER = (
-    "sandbox allow-scripts; default-src 'none'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "default-src 'none'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; frame-src 'self'; "
     "img-src 'self' data: blob:; font-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 )
 
@@ -46,9 +46,6 @@ class _Pages(StaticFiles):
 
 def _headers(path: str) -> Mapping[str, str]:
     headers = {"Cache-Control": "no-cache"}
-    if path.startswith("sketcher/"):
-        # To a page in a sandbox even its own server is another site.
-        headers["Cross-Origin-Resource-Policy"] = "cross-origin"
     if path.endswith(".html"):
         headers["Content-Security-Policy"] = _SKETCHER if path.startswith("sketcher/") else _PAGE
     return headers

@@ -60,15 +60,17 @@ export function card(hit, { why, substructure = "", similar = null, place = 99 }
         text ? h("p", { className: "text" }, ...marked(text, hit.matchedWords)) : null,
       ),
       legList(hit.legs ?? []),
-      h(
+      why || similar ? h(
         "div",
         { className: "actions" },
         why ? h("button", { type: "button", className: "quiet", onclick: (event) => why(hit, event.currentTarget), ariaLabel: `Why ${title}?` }, "Why?") : null,
         similar ? link(similar(compound.name), { className: "button quiet", ariaLabel: `Compounds similar to ${title}` }, "Similar") : null,
-      ),
+      ) : null,
     ),
   );
 }
+
+const order = (leg) => [...Object.keys(LEGS), leg.leg].indexOf(leg.leg);
 
 /** What each leg of the search said of a hit. */
 export function legList(legs) {
@@ -76,7 +78,7 @@ export function legList(legs) {
   return h(
     "dl",
     { className: "legs" },
-    ...legs.map((leg) => {
+    ...[...legs].sort((a, b) => order(a) - order(b)).map((leg) => {
       const [label, meaning] = LEGS[leg.leg] ?? [leg.leg, ""];
       const place = leg.rank ? `no. ${leg.rank}` : "far down";
       return h(

@@ -11,7 +11,7 @@ export function importPage(place, parameters, go) {
   let events = null;
   let upload = null;
   const file = h("input", { id: "file", type: "file", accept: ".smi,.smiles,.sdf,.sd,.mol,.csv,.tsv,.jsonl,.ndjson,.parquet,.gz,.zip", onchange: chosen });
-  const library = h("input", { id: "into", type: "text", pattern: "[a-z0-9][a-z0-9-]{0,62}", maxLength: 63, required: true, autocapitalize: "off", spellcheck: false, placeholder: "my-compounds", title: "Lower-case letters, digits and hyphens" });
+  const library = h("input", { id: "into", type: "text", pattern: "[a-z0-9][a-z0-9\\-]{0,62}", maxLength: 63, required: true, autocapitalize: "off", spellcheck: false, placeholder: "my-compounds", title: "Lower-case letters, digits and hyphens" });
   library.setAttribute("list", "known");
   const known = h("datalist", { id: "known" });
   const name = h("span", { className: "file-name" }, "SMILES, SDF, CSV, TSV, JSON Lines or Parquet, also packed");

@@ -1,4 +1,4 @@
-// The structure editor: it lives in a sandboxed page of its own and speaks with this one in messages.
+// The structure editor: it lives in a page of its own and speaks with this one in messages.
 
 import { announce, h } from "./dom.js";
 import { isDark } from "./drawing.js";
@@ -7,7 +7,7 @@ import { isDark } from "./drawing.js";
 export function openSketcher(structure, done) {
   const opener = document.activeElement;
   let smiles = "";
-  const frame = h("iframe", { src: `/sketcher/index.html${isDark() ? "?dark" : ""}`, title: "Structure editor", sandbox: "allow-scripts" });
+  const frame = h("iframe", { src: `/sketcher/index.html${isDark() ? "?dark" : ""}`, title: "Structure editor" });
   const shown = h("output", { className: "smiles", ariaLabel: "SMILES of the drawing" });
   const use = h("button", { type: "button", className: "primary", disabled: true, onclick: take }, "Use this structure");
   const dialog = h(
@@ -28,11 +28,10 @@ export function openSketcher(structure, done) {
   dialog.showModal();
 
   function heard(event) {
-    // A sandboxed page has no origin; that it is ours tells the window it speaks from.
-    if (event.source !== frame.contentWindow || typeof event.data !== "object" || event.data === null) return;
+    if (event.source !== frame.contentWindow || event.origin !== location.origin || typeof event.data !== "object" || event.data === null) return;
     if (event.data.ready) {
       announce("The structure editor is ready.");
-      if (structure) frame.contentWindow.postMessage({ structure }, "*");
+      if (structure) frame.contentWindow.postMessage({ structure }, location.origin);
     } else if (typeof event.data.smiles === "string") {
       smiles = event.data.smiles.slice(0, 5000);
       shown.textContent = smiles;
