@@ -1,4 +1,4 @@
-"""A whole fleet from local programs on loopback: database, broker, index, three workers, one gRPC server; for development and tests.
+"""A whole fleet from local programs on loopback: database, broker, index, structure keeper, three workers, one gRPC server; for development and tests.
 
 python -m deploy.fleet [--broker redis|rabbitmq] [--folder var/fleet]
 
@@ -90,6 +90,8 @@ class Fleet:
         self.index = IndexServer(folder / "index")
         self._qdrant_url = os.environ.get("QDRANT_URL", "")
         self._listen, self._settings = listen, settings
+        self._structures_address = f"127.0.0.1:{free_port()}"
+        self.structures: Program
         self.server: Program
         self.workers: dict[str, Program] = {}
         self.address = ""
@@ -105,6 +107,8 @@ class Fleet:
             "database_url": self.postgres.url,
             "broker_url": self.broker.url,
             "qdrant_url": self._qdrant_url or self.index.url,
+            "structures_listen": self._structures_address,
+            "structures_url": f"grpc://{self._structures_address}",
             "data_dir": str(self.folder),
             "listen": self._listen,
             "http_listen": "127.0.0.1:0",
@@ -129,8 +133,10 @@ class Fleet:
                 for queue in workers
             }
             self.server = Program("server", ["-m", "server"], r"serves on (\S+:\d+)", self.folder, environment)
-            for program in (self.server, *self.workers.values()):
+            self.structures = Program("structures", ["-m", "server", "structures"], r"keeps structures on (\S+:\d+)", self.folder, environment)
+            for program in (self.structures, self.server, *self.workers.values()):
                 program.start()
+            self.structures.wait()
             self.address = self.server.wait()
             for worker in self.workers.values():
                 worker.wait()
@@ -148,7 +154,7 @@ class Fleet:
 
     def stop(self) -> None:
         """Everything, in its own time."""
-        for program in (getattr(self, "server", None), *self.workers.values()):
+        for program in (getattr(self, "server", None), *self.workers.values(), getattr(self, "structures", None)):
             if program is not None and program.process is not None:
                 program.stop()
         for service in reversed(self.services):
@@ -156,7 +162,7 @@ class Fleet:
 
     def kill(self) -> None:
         """Everything, at once."""
-        for program in (getattr(self, "server", None), *self.workers.values()):
+        for program in (getattr(self, "server", None), *self.workers.values(), getattr(self, "structures", None)):
             if program is not None:
                 program.kill()
         for service in self.services:
@@ -172,7 +178,7 @@ def main() -> None:
     stopped = threading.Event()
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, lambda *_: stopped.set())
-    own = ("database_url", "broker_url", "qdrant_url", "data_dir", "listen")
+    own = ("database_url", "broker_url", "qdrant_url", "structures_url", "structures_listen", "data_dir", "listen")
     given = {name.removeprefix("ATOMAS_").lower(): value for name, value in os.environ.items() if name.startswith("ATOMAS_")}
     settings = {name: value for name, value in given.items() if name not in own}
     fleet = Fleet(options.folder.resolve(), options.broker, f"127.0.0.1:{free_port(50051)}", **settings)
@@ -181,7 +187,7 @@ def main() -> None:
     except (FileNotFoundError, RuntimeError) as error:
         raise SystemExit(str(error)) from None
     print(
-        f"The fleet serves on {fleet.address}: PostgreSQL, {fleet.broker.name}, {len(fleet.workers)} workers; state and logs in {fleet.folder}."
+        f"The fleet serves on {fleet.address}: PostgreSQL, {fleet.broker.name}, a structure keeper, {len(fleet.workers)} workers; state and logs in {fleet.folder}."
     )
     print(
         f"Try `ATOMAS_ADDRESS={fleet.address} atomas import data/chebi_sample.jsonl.gz --library chebi`. Ctrl-C stops everything.",

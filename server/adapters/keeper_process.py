@@ -142,6 +142,7 @@ class KeeperProcess:
                 raise AtomasError(Reason.INDEX_UNAVAILABLE, "The structure index is closed.")
             if self._child is child:
                 child.kill()
+                # One that ends before it begins is replaced by the next question.
                 self._child = self._start()
 
     def _start(self) -> _Child:
