@@ -86,6 +86,22 @@ class WireServer:
         """What the collection was asked to be."""
         return self._collections[name].created
 
+    def names(self) -> list[str]:
+        """Every collection's name."""
+        return list(self._collections)
+
+    def snapshot(self, name: str) -> Path:
+        """A copy of the collection as it is now."""
+        copy = self._folder / "snapshots" / quote(name, safe="") / f"{name}-{len(self.snapshots(name)) + 1}.snapshot"
+        shard = self._collections[name].shard
+        shard.flush()
+        shutil.copytree(self._place(name) / "shard", copy)
+        return copy
+
+    def snapshots(self, name: str) -> list[Path]:
+        """The copies of a collection, oldest first."""
+        return sorted((self._folder / "snapshots" / quote(name, safe="")).glob("*"))
+
     def exists(self, name: str) -> bool:
         """Whether there is such a collection."""
         return name in self._collections
@@ -140,6 +156,10 @@ class _Collections(wire.CollectionsServicer):
         self._server.arrive("CollectionExists", context)
         return wire.CollectionExistsResponse(result=wire.CollectionExists(exists=self._server.exists(request.collection_name)))
 
+    def List(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self._server.arrive("List", context)
+        return wire.ListCollectionsResponse(collections=[wire.CollectionDescription(name=name) for name in self._server.names()])
+
     def Create(self, request: Any, context: grpc.ServicerContext) -> Any:
         self._server.arrive("Create", context)
         self._server.create(request, context)
@@ -163,7 +183,7 @@ class _Collections(wire.CollectionsServicer):
             hnsw_config=wire.HnswConfigDiff(m=16, ef_construct=100, full_scan_threshold=10_000),
             optimizer_config=wire.OptimizersConfigDiff(deleted_threshold=0.2, vacuum_min_vector_number=1000, default_segment_number=0),
             wal_config=wire.WalConfigDiff(wal_capacity_mb=32, wal_segments_ahead=0),
-            quantization_config=created.quantization_config,
+            quantization_config=created.quantization_config if created.HasField("quantization_config") else None,
             metadata=created.metadata,
         )
         schema = {
@@ -185,6 +205,27 @@ class _Collections(wire.CollectionsServicer):
                 points_count=info.points_count,
             )
         )
+
+
+class _Snapshots(wire.SnapshotsServicer):
+    def __init__(self, server: WireServer) -> None:
+        self._server = server
+
+    def Create(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self._server.find("CreateSnapshot", request, context)
+        return wire.CreateSnapshotResponse(snapshot_description=_described(self._server.snapshot(request.collection_name)))
+
+    def List(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self._server.find("ListSnapshots", request, context)
+        found = self._server.snapshots(request.collection_name)
+        return wire.ListSnapshotsResponse(snapshot_descriptions=[_described(folder) for folder in found])
+
+
+def _described(folder: Path) -> wire.SnapshotDescription:
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    described = wire.SnapshotDescription(name=folder.name, size=size)
+    described.creation_time.FromSeconds(int(folder.stat().st_mtime))
+    return described
 
 
 class _Points(wire.PointsServicer):
@@ -302,6 +343,7 @@ def wire_server(folder: Path | None = None, port: int = 0) -> Iterator[tuple[str
         server = grpc.server(ThreadPoolExecutor(4), options=options)
         wire.add_PointsServicer_to_server(_Points(state), server)  # type: ignore[no-untyped-call] # generated code
         wire.add_CollectionsServicer_to_server(_Collections(state), server)  # type: ignore[no-untyped-call] # generated code
+        wire.add_SnapshotsServicer_to_server(_Snapshots(state), server)  # type: ignore[no-untyped-call] # generated code
         bound = server.add_insecure_port(f"127.0.0.1:{port}")
         server.start()
         try:

@@ -1,0 +1,117 @@
+"""A fleet changes its model, loses a worker in the middle of a deletion, and has its index compared with its database."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from atomas import AlreadyExistsError, Client, NotFoundError, OperationState
+from deploy.fleet import Fleet
+from encoder.manifest import ModelFacts
+from server.adapters.qdrant_admin import QdrantAdmin
+from server.adapters.qdrant_index import QdrantIndex
+from tests.faults.fleets import contents, kill_while, real_compounds, running_fleet, wait_for
+from tests.running import ROOT
+from tests.second_model import QUERIES, Load, second_checkpoint
+
+ROWS = 120
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Iterator[Fleet]:
+    """One fleet for every test of this file."""
+    with running_fleet("redis", job_resend_seconds="2") as fleet:
+        yield fleet
+
+
+def points(fleet: Fleet) -> QdrantIndex:
+    """The serving model's index, as a worker sees it."""
+    facts = ModelFacts.read()
+    return QdrantIndex(fleet.environment()["ATOMAS_QDRANT_URL"], facts.version, facts.dimension)
+
+
+def upkeep(fleet: Fleet, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "server", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=fleet.environment(), capture_output=True, text=True, timeout=240, check=False)
+
+
+def test_a_library_is_deleted_though_the_worker_dies_in_the_middle(fleet: Fleet) -> None:
+    with Client(fleet.address) as client:
+        client.import_compounds(real_compounds(ROWS), library="doomed")
+        client.delete_library("doomed", force=True)
+        with pytest.raises(NotFoundError):
+            client.get_library("doomed")
+        client.import_compounds(real_compounds(ROWS), library="doomed-too")
+
+        def delete() -> None:
+            with Client(fleet.address) as other:
+                other.delete_library("doomed-too", force=True)
+
+        deletion = threading.Thread(target=delete)
+        deletion.start()
+        kill_while(fleet, "index", "compounds", "DELETE FROM compounds%")
+        deletion.join()
+
+        def gone() -> bool:
+            try:
+                client.create_library("doomed-too")
+            except AlreadyExistsError:
+                return False
+            return True
+
+        wait_for(gone, "the library was never removed")
+        with closing(points(fleet)) as index:
+            assert index.count("doomed") == index.count("doomed-too") == 0
+
+
+def test_verify_compares_a_running_fleet_and_jobs_mend_it(fleet: Fleet) -> None:
+    with Client(fleet.address) as client:
+        client.import_compounds(real_compounds(ROWS), library="kept")
+        before = contents(client, "kept")
+        assert upkeep(fleet, "verify").returncode == 0
+        with closing(points(fleet)) as index:
+            lost = list(index.ids("kept"))[:7]
+            index.delete(lost)
+            found = upkeep(fleet, "verify")
+            assert (found.returncode, "missing: 7" in found.stdout) == (1, True), found.stdout + found.stderr
+            mended = upkeep(fleet, "verify", "--repair")
+            assert mended.returncode == 0, mended.stdout + mended.stderr
+            wait_for(lambda: len(index.documents(lost)) == 7, "the points did not come back")
+        assert contents(client, "kept") == before
+        assert upkeep(fleet, "verify").returncode == 0
+
+
+def test_a_fleet_changes_its_model_under_load(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder: Path = tmp_path_factory.mktemp("checkpoint") / "second"
+    version = second_checkpoint(folder)
+    load = Load(fleet.address, "chebi")
+    with Client(fleet.address) as client:
+        client.import_compounds(real_compounds(ROWS), library="chebi")
+        first = client.model().version
+
+        def answers() -> dict[str, tuple[str, ...]]:
+            return {
+                query: tuple(hit.compound.resource_name for hit in client.search(text=query, library="chebi", limit=5)) for query in QUERIES
+            }
+
+        before = answers()
+        with load.running(threads=2):
+            assert client.wait(client.reindex(folder), timeout_seconds=240).state is OperationState.SUCCEEDED
+            assert {model.compound_count for model in client.models()} == {sum(library.compound_count for library in client.libraries())}
+            client.activate_model(version)
+            load.wait_for(version)
+        after = answers()
+        assert client.model().version == version
+        # Workers encode with the model of the index that is searched, whichever they started with.
+        assert after != before
+        assert load.failures == []
+        for (model, query), seen in load.answers.items():
+            assert set(seen) == {before[query] if model == first else after[query]}, (model, query)
+        client.delete_model(first)
+        indexes = QdrantAdmin(fleet.environment()["ATOMAS_QDRANT_URL"])
+        wait_for(lambda: indexes.versions() == [version], "the former index was not removed")
+        assert answers() == after
