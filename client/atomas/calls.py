@@ -40,6 +40,7 @@ _TARGETS = {
     Target.BOTH: search.SearchCompoundsRequest.TARGET_UNSPECIFIED,
     Target.MOLECULES: search.SearchCompoundsRequest.MOLECULES,
     Target.TEXTS: search.SearchCompoundsRequest.TEXTS,
+    Target.FINGERPRINTS: search.SearchCompoundsRequest.FINGERPRINTS,
 }
 
 
@@ -201,7 +202,7 @@ class SearchOptions(TypedDict, total=False):
     weights: Mapping[str, float]
     # Compare with molecules, with texts, or with both.
     target: Target | str
-    # Conditions, such as `molecular_weight < 500 AND metadata.source = "ChEBI"`.
+    # Conditions, such as `molecular_weight < 500 AND substructure("c1ccncc1")`.
     filter: str
     # Fields of Compound to fetch, such as ["name", "smiles"]; all when left out.
     fields: Sequence[str]
@@ -210,11 +211,14 @@ class SearchOptions(TypedDict, total=False):
 
 
 def search_compounds(query: str | None, options: SearchOptions) -> Query:
-    """A search by exactly one of query, text, smiles, structure and compound."""
+    """A search by exactly one of query, text, smiles, structure and compound; by none of them it lists what meets the filter."""
     structure, compound = options.get("smiles", options.get("structure")), options.get("compound")
     text = options.get("text")
-    if sum(given is not None for given in (query, text, options.get("smiles"), options.get("structure"), compound)) != 1:
-        raise InvalidArgumentError("Search by exactly one of a query, text, smiles, structure and compound.", reason="EMPTY_QUERY")
+    asked = sum(given is not None for given in (query, text, options.get("smiles"), options.get("structure"), compound))
+    if asked > 1 or (not asked and not options.get("filter")):
+        raise InvalidArgumentError(
+            "Search by exactly one of a query, text, smiles, structure and compound, or by a filter alone.", reason="EMPTY_QUERY"
+        )
     if options.get("libraries") and options.get("library") is not None:
         raise InvalidArgumentError("Search either one library or several libraries.", reason="INVALID_ARGUMENT")
     in_library, target, fields = options.get("library"), options.get("target", Target.BOTH), options.get("fields")

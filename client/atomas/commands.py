@@ -142,10 +142,10 @@ def search(
         list[str] | None, typer.Option("--library", "-l", metavar="NAME", help="Id of a library; repeat it for several.")
     ] = None,
     limit: Annotated[int, typer.Option(min=0, help="Number of hits.")] = 10,
-    filter: Annotated[str, typer.Option(help="Such as 'molecular_weight < 500 AND metadata.source = \"ChEBI\"'.")] = "",
-    target: Annotated[
-        Target, typer.Option(help="What to compare with; a structure only with molecules unless texts are named.")
-    ] = Target.BOTH,
+    filter: Annotated[
+        str, typer.Option(help="Such as 'molecular_weight < 500 AND substructure(\"c1ccncc1\")'; alone it lists what meets it.")
+    ] = "",
+    target: Annotated[Target, typer.Option(help="What to compare with instead of what suits the query.")] = Target.BOTH,
     weight: Annotated[
         list[str] | None, typer.Option(metavar="LEG=NUMBER", help="Weight of a way of searching, such as lexical=0; repeat it for several.")
     ] = None,
@@ -157,8 +157,9 @@ def search(
     as_document: Json = False,
 ) -> None:
     """Search by words, a name, an id, a structure, or a stored compound; all libraries unless some are named."""
-    if sum(given is not None for given in (query, text, smiles, structure_file, compound, batch)) != 1:
-        raise typer.BadParameter("give exactly one of QUERY, --text, --smiles, --structure-file, --compound and --batch.")
+    asked = sum(given is not None for given in (query, text, smiles, structure_file, compound, batch))
+    if asked > 1 or (not asked and not filter):
+        raise typer.BadParameter("give exactly one of QUERY, --text, --smiles, --structure-file, --compound and --batch, or --filter alone.")
     if out is not None and (ids_only or batch is not None):
         raise typer.BadParameter("--out writes the whole compounds of one search; leave --ids-only and --batch out.")
     options = SearchOptions(filter=filter, target=target, ids_only=ids_only, weights=_weights(weight or []))
@@ -190,6 +191,34 @@ def search(
         display.complain("no hits.")
     elif found.no_good_match:
         display.complain("these hits match no better than they would match a query without meaning.")
+
+
+@app.command()
+def similar(
+    context: typer.Context,
+    structure: Annotated[str, typer.Argument(help="SMILES or InChI.")],
+    threshold: Annotated[float | None, typer.Option(min=0.01, max=1.0, help="Least Tanimoto similarity.")] = None,
+    library: LibraryName = None,
+    limit: Annotated[int, typer.Option(min=0, help="Number of hits.")] = 10,
+    filter: Annotated[str, typer.Option(help="Conditions, as of search.")] = "",
+    ids_only: Annotated[bool, typer.Option("--ids-only", help="Only the hits' resource names.")] = False,
+    address: Address = None,
+    as_document: Json = False,
+) -> None:
+    """The compounds most similar to a structure by their fingerprints, exactly; all libraries unless one is named."""
+    conditions = [f"({filter})"] if filter else []
+    if threshold is not None:
+        conditions.append(f"similar({json.dumps(structure)}, {threshold})")
+    options = SearchOptions(structure=structure, target=Target.FINGERPRINTS, library=library, ids_only=ids_only)
+    options["filter"] = " AND ".join(conditions)
+    with service(context, address) as client:
+        found = client.search(limit=limit, **options)
+    if as_document:
+        display.print_json(_answer(found, ids_only))
+        return
+    _print_answer(found, ids_only)
+    if not found:
+        display.complain("no hits.")
 
 
 @libraries_app.callback()

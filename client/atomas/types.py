@@ -12,10 +12,12 @@ JsonValue: TypeAlias = "str | int | float | bool | list[JsonValue] | dict[str, J
 class Target(StrEnum):
     """What a query is compared with."""
 
-    # Both where it makes sense: a structure is compared with molecules unless texts are asked for.
+    # What suits the query: words are compared with molecules and texts, a structure with molecules and fingerprints.
     BOTH = "both"
     MOLECULES = "molecules"
     TEXTS = "texts"
+    # Tanimoto similarity of Morgan fingerprints; for structures and compounds.
+    FINGERPRINTS = "fingerprints"
 
 
 class Health(StrEnum):
