@@ -63,13 +63,15 @@ class Caller:
     async def unary(self, path: str, request: Message, context: HttpContext) -> Any:
         """One answer. Raises RefusedError."""
         handler = self._handler(path)
-        async with Watched(path, context):
-            return await handler.unary_unary(request, context)
+        with self._methods.pinned():
+            async with Watched(path, context):
+                return await handler.unary_unary(request, context)
 
     async def unwatched(self, path: str, request: Message, context: HttpContext) -> Any:
         """As `unary`, without a line in the log: for those who ask the same again and again."""
         try:
-            return await self._handler(path).unary_unary(request, context)
+            with self._methods.pinned():
+                return await self._handler(path).unary_unary(request, context)
         except AtomasError as error:
             raise refused_by_service(code_of(error.reason), status_of(error), "") from None
 

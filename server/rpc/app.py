@@ -57,7 +57,7 @@ class App:
             ],
         )
         # Every service is added to gRPC through the table, from which the HTTP gateway calls.
-        self.methods = MethodTable(self._server)
+        self.methods = MethodTable(self._server, ports.models)
         services: Any = self.methods
         add_LibraryServiceServicer_to_server(LibraryServicer(ports, self._calls), services)
         add_SearchServiceServicer_to_server(SearchServicer(ports, self._calls, settings), services)
