@@ -6,12 +6,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Vector = NDArray[np.float32]
+Answer = TypeVar("Answer")
 
 
 class BatchEncoder(Protocol):
@@ -30,13 +31,17 @@ class BatcherClosedError(Exception):
     """The batcher was closed."""
 
 
+_ALONE = "alone"
+
+
 @dataclass(slots=True)
 class _Call:
     kind: str
-    item: str
+    # A text or a molecule; for work of its own, the work.
+    item: Any
     cost: int
     deadline: float | None
-    future: "Future[Vector]" = field(default_factory=Future)
+    future: "Future[Any]" = field(default_factory=Future)
 
 
 class TokenBudgetBatcher:
@@ -71,7 +76,13 @@ class TokenBudgetBatcher:
         """
         if kind not in self._encode:
             raise ValueError(f"kind must be text or molecule, not {kind!r}")
-        call = _Call(kind, item, max(cost, 1), deadline)
+        return self._queue(_Call(kind, item, max(cost, 1), deadline))
+
+    def submit_work(self, work: Callable[[], Answer], cost: int, deadline: float | None = None) -> "Future[Answer]":
+        """Queue something else that only the model's thread may do; otherwise as `submit`."""
+        return self._queue(_Call(_ALONE, work, max(cost, 1), deadline))
+
+    def _queue(self, call: _Call) -> "Future[Any]":
         with self._changed:
             if self._closed:
                 raise BatcherClosedError("the batcher is closed")
@@ -96,6 +107,9 @@ class TokenBudgetBatcher:
                 live = [call for call in calls if call.kind == kind and _start(call)]
                 if live:
                     _resolve(live, encode)
+            for call in calls:
+                if call.kind == _ALONE and _start(call):
+                    _resolve_work(call)
 
     def _gather(self) -> list[_Call]:
         """The next batch, oldest call first; empty when closed and drained."""
@@ -123,6 +137,13 @@ def _start(call: _Call) -> bool:
         call.future.set_exception(TimeoutError("the deadline passed before the model was free"))
         return False
     return True
+
+
+def _resolve_work(call: _Call) -> None:
+    try:
+        call.future.set_result(call.item())
+    except Exception as error:
+        call.future.set_exception(error)
 
 
 def _resolve(calls: list[_Call], encode: Callable[[Sequence[str]], NDArray[np.float32]]) -> None:

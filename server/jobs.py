@@ -111,7 +111,8 @@ class EncodeItems:
 
     name: ClassVar[str] = "encode.items"
     queue: ClassVar[str] = "encode"
-    kind: Literal["text", "molecule"]
+    # An explanation has two items: the text and the canonical SMILES.
+    kind: Literal["text", "molecule", "explanation"]
     items: tuple[str, ...]
     # A worker with another model refuses.
     model: str
@@ -121,9 +122,10 @@ class EncodeItems:
 
 @dataclass(frozen=True)
 class EncodeAnswer:
-    """Vectors as base64 of little-endian float32, row after row; or the reason why there are none."""
+    """Vectors as base64 of little-endian float32, row after row; an explanation as JSON; or the reason why there is none."""
 
     vectors: str = ""
+    explanation: str = ""
     reason: str = ""
     message: str = ""
 

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from encoder import molecules
 from encoder.drawing import Look
 from encoder.molecules import Molecule, MoleculeError
+from server.domain.access import ApiKey, Caller
 from server.domain.compounds import Compound, JsonValue
+from server.domain.explanations import Explanation
 from server.domain.filters import Filter
 from server.domain.libraries import Library
 from server.domain.models import IndexEntry, ModelVersion, StoredModel
@@ -38,6 +40,10 @@ class Encoder(Protocol):
 
     def encode_molecules(self, smiles: Sequence[str], timeout_seconds: float | None = None) -> NDArray[np.float32]:
         """(N, dimension) float32 for SMILES that passed the chemistry door. Raises TOO_LARGE, OVERLOADED, DEADLINE_EXCEEDED."""
+        ...
+
+    def explain(self, text: str, smiles: str, timeout_seconds: float | None = None) -> Explanation:
+        """Which words of the text point at which atoms of the canonical SMILES. Raises as the other two."""
         ...
 
     def text_tokens(self, text: str) -> int:
@@ -503,6 +509,26 @@ class JobStarts(Protocol):
         ...
 
 
+class ApiKeys(Protocol):
+    """API keys in SQL; they are never removed, so that lists tell who once could do what."""
+
+    def add(self, key: ApiKey) -> ApiKey:
+        """Stamps the creation time. Raises DATABASE_UNAVAILABLE when the prefix is taken."""
+        ...
+
+    def get(self, prefix: str) -> ApiKey:
+        """Raises API_KEY_NOT_FOUND."""
+        ...
+
+    def page(self, after: str, limit: int) -> list[ApiKey]:
+        """Keys with a prefix greater than `after`, by prefix."""
+        ...
+
+    def revoke(self, prefix: str) -> ApiKey:
+        """Stamps the time of the first revocation. Raises API_KEY_NOT_FOUND."""
+        ...
+
+
 class Transaction(Protocol):
     """One unit of work: commits when its `with` block ends, rolls back when it raises."""
 
@@ -518,6 +544,8 @@ class Transaction(Protocol):
     def models(self) -> ModelVersions: ...
     @property
     def job_starts(self) -> JobStarts: ...
+    @property
+    def api_keys(self) -> ApiKeys: ...
 
 
 class Database(Protocol):
@@ -610,3 +638,31 @@ class Ports:
     def with_model(self, version: str) -> "Ports":
         """The same with encoder and index of one model, whichever answers. Raises MODEL_NOT_FOUND, ENCODER_UNAVAILABLE, INDEX_UNAVAILABLE."""
         return replace(self, encoder=self.models.encoder(version), index=self.models.index(version))
+
+
+class SecretHashes(Protocol):
+    """Hashes from which no secret can be won back in useful time. Thread-safe."""
+
+    def hash(self, secret: str) -> str: ...
+
+    def verify(self, hashed: str, secret: str) -> bool:
+        """Whether the hash is of this secret; may remember the answer for a while."""
+        ...
+
+
+class Tokens(Protocol):
+    """Signed bearer tokens of an identity provider. Thread-safe."""
+
+    def caller(self, token: str) -> Caller | None:
+        """Who a valid token speaks of, with the scopes it carries; None for any other."""
+        ...
+
+
+@dataclass(frozen=True)
+class Trust:
+    """By what the edge knows callers."""
+
+    # False lets anyone do anything: for loopback.
+    required: bool
+    hashes: SecretHashes
+    tokens: Tokens | None = None

@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from rdkit import Chem
 
 from encoder.drawing import Look, draw
 from encoder.molblocks import molblock
 from encoder.molecules import STANDARD_VERSION, Molecule, MoleculeError, Structure, standardise_structure
 from server.domain.errors import AtomasError, Reason
+from server.domain.explanations import Explanation, Phrase
 from server.domain.models import ModelVersion
 from server.jobs import Job
 
@@ -29,6 +31,17 @@ class FakeEncoder:
     def encode_molecules(self, smiles: Sequence[str], timeout_seconds: float | None = None) -> NDArray[np.float32]:
         self._check([self.molecule_tokens(text) for text in smiles], Reason.TOO_LARGE, timeout_seconds)
         return self._vectors([[text[i : i + 3] for i in range(max(1, len(text) - 2))] for text in smiles])
+
+    def explain(self, text: str, smiles: str, timeout_seconds: float | None = None) -> Explanation:
+        """One phrase for each word, pointing at the atoms of the element that it begins with; one level without clusters."""
+        [text_vector], [molecule_vector] = self.encode_texts([text], timeout_seconds), self.encode_molecules([smiles], timeout_seconds)
+        symbols = [atom.GetSymbol().lower() for atom in Chem.MolFromSmiles(smiles).GetAtoms()]
+        words = list(re.finditer(r"\w+", text))
+        phrases = []
+        for word in words:
+            hits = np.array([word[0].lower().startswith(symbol) for symbol in symbols], float)
+            phrases.append(Phrase(*word.span(), 1 / len(words), tuple((hits / max(hits.sum(), 1.0)).tolist())))
+        return Explanation(float(text_vector @ molecule_vector), tuple(phrases), ())
 
     def text_tokens(self, text: str) -> int:
         return len(text.split())

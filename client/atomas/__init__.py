@@ -23,6 +23,7 @@ from atomas.errors import (
     UnsupportedError,
     WriterError,
 )
+from atomas.explaining import AlignedLevel, ExplainedPhrase, Explanation, TokenCluster
 from atomas.readers import Format, read_rows
 from atomas.types import (
     Comparison,
@@ -61,6 +62,7 @@ except PackageNotFoundError:
 
 __all__ = [
     "AbortedError",
+    "AlignedLevel",
     "AlreadyExistsError",
     "AsyncClient",
     "AtomasError",
@@ -72,6 +74,8 @@ __all__ = [
     "Descriptors",
     "Embedding",
     "Embeddings",
+    "ExplainedPhrase",
+    "Explanation",
     "ExportProgress",
     "FailedPreconditionError",
     "Format",
@@ -102,6 +106,7 @@ __all__ = [
     "SearchPage",
     "SearchResult",
     "Target",
+    "TokenCluster",
     "UnauthenticatedError",
     "UnavailableError",
     "UnsupportedError",

@@ -10,10 +10,11 @@ from typing import Self, TypeVar, Unpack, cast
 
 import grpc
 
-from atomas import calls, importing, model_calls, streams
+from atomas import calls, explaining, importing, model_calls, streams
 from atomas.calls import Call, Page, SearchOptions
 from atomas.channel import channel_options, overload_delay_seconds, resolve_address
 from atomas.errors import AtomasError, UnavailableError, from_rpc_error
+from atomas.explaining import Explanation
 from atomas.exporting import ExportSession
 from atomas.importing import ImportSession, RowLike
 from atomas.readers import Format, Source
@@ -134,6 +135,18 @@ class AsyncClient:
         return [answer for call in calls.search_batches(queries, limit, options) for answer in await self._run(call)]
 
     # Vectors and models
+
+    async def explain(
+        self,
+        text: str = "",
+        *,
+        compound: str | Compound | None = None,
+        structure: str | None = None,
+        substructure: str = "",
+        draw: bool = False,
+    ) -> Explanation:
+        """Which words of a text point at which atoms of a stored compound or a structure; `substructure` marks atoms as well."""
+        return await self._run(explaining.explain(compound, structure, text, substructure, draw))
 
     async def embed_texts(self, texts: Sequence[str]) -> Embeddings:
         return await self._embed(calls.embed_texts, texts)

@@ -9,10 +9,11 @@ from typing import Self, TypeVar, Unpack, cast
 
 import grpc
 
-from atomas import calls, importing, model_calls, streams
+from atomas import calls, explaining, importing, model_calls, streams
 from atomas.calls import Call, Page, SearchOptions
 from atomas.channel import channel_options, overload_delay_seconds, resolve_address
 from atomas.errors import AtomasError, UnavailableError, from_rpc_error
+from atomas.explaining import Explanation
 from atomas.exporting import ExportSession
 from atomas.importing import ImportSession, RowLike
 from atomas.readers import Format, Source
@@ -154,6 +155,18 @@ class Client:
         A query is a string, or SearchOptions where it is a structure or has options of its own; `options` hold for all of them.
         """
         return [answer for call in calls.search_batches(queries, limit, options) for answer in self._run(call)]
+
+    def explain(
+        self,
+        text: str = "",
+        *,
+        compound: str | Compound | None = None,
+        structure: str | None = None,
+        substructure: str = "",
+        draw: bool = False,
+    ) -> Explanation:
+        """Which words of a text point at which atoms of a stored compound or a structure; `substructure` marks atoms as well."""
+        return self._run(explaining.explain(compound, structure, text, substructure, draw))
 
     # Vectors and models
 

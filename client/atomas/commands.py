@@ -12,6 +12,7 @@ from atomas import Client, Compound, Format, Hit, OperationState, SearchResult, 
 from atomas.calls import SearchOptions
 from atomas.console import Address, Json, document, named, service
 from atomas.errors import NotFoundError
+from atomas.explain_command import explain
 from atomas.model_commands import models_app, reindex
 from atomas.progress import ExportBar, ImportBar
 from atomas.writers import CompoundFile
@@ -25,6 +26,7 @@ libraries_app = typer.Typer(help="List, create and delete libraries.", invoke_wi
 app.add_typer(libraries_app, name="libraries")
 app.add_typer(models_app, name="models")
 app.command("reindex")(reindex)
+app.command("explain")(explain)
 
 LibraryName = Annotated[str | None, typer.Option("--library", "-l", metavar="NAME", help="Id of a library, with or without libraries/.")]
 

@@ -1,15 +1,19 @@
 """The encoder in this process: one thread owns the model, concurrent callers share its forward passes."""
 
 import concurrent.futures
+import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
 
+from encoder import explanation
 from encoder.batching import BatcherFullError, TokenBudgetBatcher
 from encoder.inference import EmptyInputError, Encoder, TooLongError
 from server.domain.errors import AtomasError, Reason
+from server.domain.explanations import AlignedLevel, Cluster, Explanation, Phrase
 from server.domain.models import ModelVersion
 
 # Without a deadline of its own a call still must not wait for ever on a thread that died.
@@ -36,6 +40,19 @@ class LocalEncoder:
         """(N, dimension) unit vectors."""
         return self._encode("molecule", smiles, Reason.TOO_LARGE, timeout_seconds)
 
+    def explain(self, text: str, smiles: str, timeout_seconds: float | None = None) -> Explanation:
+        """Runs on the model's thread, between batches."""
+        cost = self.text_tokens(text) + self.molecule_tokens(smiles)
+        deadline = time.monotonic() + (PATIENCE_SECONDS if timeout_seconds is None else timeout_seconds)
+        # Which of the two is too long has to be known here: the model's refusal does not say it in a way that programs read.
+        too_long = Reason.TEXT_TOO_LONG if self.text_tokens(text) > self._model.max_tokens else Reason.TOO_LARGE
+        with _refusals(too_long):
+            future = self._batcher.submit_work(lambda: self._encoder.explain(text, smiles), cost, deadline)
+            try:
+                return _plain(future.result(max(0.0, deadline - time.monotonic())))
+            finally:
+                future.cancel()
+
     def text_tokens(self, text: str) -> int:
         return self._encoder.text_tokens(text)
 
@@ -52,18 +69,46 @@ class LocalEncoder:
         deadline = time.monotonic() + (PATIENCE_SECONDS if timeout_seconds is None else timeout_seconds)
         cost = self._encoder.text_tokens if kind == "text" else self._encoder.molecule_tokens
         futures: list[concurrent.futures.Future[NDArray[np.float32]]] = []
-        try:
-            for item in items:
-                futures.append(self._batcher.submit(kind, item, cost(item), deadline))
-            return np.stack([future.result(max(0.0, deadline - time.monotonic())) for future in futures])
-        except TooLongError as error:
-            raise AtomasError(too_long, str(error)) from None
-        except EmptyInputError as error:
-            raise AtomasError(Reason.EMPTY_QUERY, str(error)) from None
-        except BatcherFullError:
-            raise AtomasError(Reason.OVERLOADED, "The encoder has more work than it can queue. Try again in a moment.") from None
-        except (TimeoutError, concurrent.futures.CancelledError):
-            raise AtomasError(Reason.DEADLINE_EXCEEDED, "The deadline passed before the query was encoded.") from None
-        finally:
-            for future in futures:
-                future.cancel()
+        with _refusals(too_long):
+            try:
+                for item in items:
+                    futures.append(self._batcher.submit(kind, item, cost(item), deadline))
+                return np.stack([future.result(max(0.0, deadline - time.monotonic())) for future in futures])
+            finally:
+                for future in futures:
+                    future.cancel()
+
+
+@contextmanager
+def _refusals(too_long: Reason) -> Iterator[None]:
+    """The encoder's and the batcher's refusals as reasons."""
+    try:
+        yield
+    except TooLongError as error:
+        raise AtomasError(too_long, str(error)) from None
+    except EmptyInputError as error:
+        raise AtomasError(Reason.EMPTY_QUERY, str(error)) from None
+    except BatcherFullError:
+        raise AtomasError(Reason.OVERLOADED, "The encoder has more work than it can queue. Try again in a moment.") from None
+    except (TimeoutError, concurrent.futures.CancelledError):
+        raise AtomasError(Reason.DEADLINE_EXCEEDED, "The deadline passed before the query was encoded.") from None
+
+
+def _plain(found: explanation.Explanation) -> Explanation:
+    return Explanation(
+        found.score,
+        tuple(Phrase(*phrase.span, phrase.weight, tuple(phrase.atom_weights.tolist())) for phrase in found.phrases),
+        tuple(
+            AlignedLevel(
+                level.name,
+                tuple(_plain_cluster(cluster) for cluster in level.text_clusters),
+                tuple(_plain_cluster(cluster) for cluster in level.molecule_clusters),
+                tuple(level.similarities.ravel().tolist()),
+            )
+            for level in found.levels
+        ),
+    )
+
+
+def _plain_cluster(cluster: explanation.Cluster) -> Cluster:
+    return Cluster(tuple(itertools.chain.from_iterable(cluster.spans)), cluster.atoms, cluster.weight)

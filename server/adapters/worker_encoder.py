@@ -1,5 +1,6 @@
 """The encoder in the workers: this process asks over the broker, remembers recent queries, and never imports torch."""
 
+import json
 import threading
 import time
 import uuid
@@ -17,6 +18,7 @@ from encoder.manifest import ModelFacts, molecule_tokens, text_tokens
 from server.adapters.broker import BROKER_ERRORS
 from server.adapters.replies import Answer, Replies
 from server.domain.errors import AtomasError, Reason
+from server.domain.explanations import Explanation
 from server.domain.models import ModelVersion
 from server.jobs import EncodeAnswer, EncodeItems, from_payload, to_payload, unpack_vectors
 from server.ports import Vector
@@ -52,6 +54,12 @@ class WorkerEncoder:
         """(N, dimension) unit vectors. Raises ENCODER_UNAVAILABLE too, when no worker answers."""
         return self._encode("molecule", smiles, timeout_seconds)
 
+    def explain(self, text: str, smiles: str, timeout_seconds: float | None = None) -> Explanation:
+        """Raises ENCODER_UNAVAILABLE too, when no worker answers."""
+        deadline = time.monotonic() + (PATIENCE_SECONDS if timeout_seconds is None else timeout_seconds)
+        with self._asked("explanation", [(text, smiles)], deadline) as [answer]:
+            return Explanation.from_json(json.loads(self._answer(self._wait(answer, deadline)).explanation))
+
     def text_tokens(self, text: str) -> int:
         return text_tokens(text)
 
@@ -79,7 +87,7 @@ class WorkerEncoder:
 
     @contextmanager
     def _asked(
-        self, kind: Literal["text", "molecule"], questions: Sequence[tuple[str, ...]], deadline: float
+        self, kind: Literal["text", "molecule", "explanation"], questions: Sequence[tuple[str, ...]], deadline: float
     ) -> Iterator[list[Future[Answer]]]:
         answers: dict[str, Future[Answer]] = {}
         try:
@@ -124,10 +132,14 @@ class WorkerEncoder:
                 if time.monotonic() >= deadline:
                     raise AtomasError(Reason.DEADLINE_EXCEEDED, "The deadline passed before the query was encoded.") from None
 
-    def _read(self, payload: Answer, count: int) -> NDArray[np.float32]:
+    def _answer(self, payload: Answer) -> EncodeAnswer:
         answer = from_payload(EncodeAnswer, payload)
         if answer.reason:
             raise AtomasError(Reason(answer.reason), answer.message)
+        return answer
+
+    def _read(self, payload: Answer, count: int) -> NDArray[np.float32]:
+        answer = self._answer(payload)
         vectors = unpack_vectors(answer.vectors, self._model.dimension)
         if len(vectors) != count:
             raise AtomasError(Reason.INTERNAL, f"A worker answered {count} items with {len(vectors)} vectors.")

@@ -13,8 +13,10 @@ from server.ports import Ports
 from server.rpc import convert, names, page_tokens
 from server.rpc.calls import Calls
 from server.rpc.errors import status_of
+from server.rpc.explanations import explanation_response
 from server.rpc.paging import page_size
 from server.settings import Settings
+from server.usecases.explain_hit import Asked, explain_hit
 from server.usecases.search_compounds import search_compounds, search_many
 
 _TARGETS = {
@@ -91,6 +93,27 @@ class SearchServicer(SearchServiceServicer):
         return pb.BatchSearchCompoundsResponse(
             results=[_result(one, next(pages)) if isinstance(one, _Asked) else _failure(one) for one in asked]
         )
+
+    async def ExplainHit(self, request: pb.ExplainHitRequest, context: Any) -> pb.ExplainHitResponse:
+        """Phrases, atoms and, where asked for, the drawing."""
+        kind = request.WhichOneof("molecule")
+        if kind is None:
+            raise AtomasError(Reason.INVALID_ARGUMENT, "There is no molecule to explain: give a compound or a structure.")
+        asked = Asked(
+            compound=names.compound_ids(request.compound) if kind == "compound" else None,
+            structure=request.structure,
+            text=request.text,
+            substructure=request.substructure,
+            draw=request.draw,
+        )
+        found = await self._calls.run(
+            explain_hit,
+            asked,
+            self._ports,
+            max_text_characters=self._settings.max_text_characters,
+            timeout_seconds=context.time_remaining(),
+        )
+        return explanation_response(found)
 
     def _asked(self, request: pb.SearchCompoundsRequest) -> _Asked:
         scope = page_tokens.scope_of(request, self._ports.index.model_version)

@@ -1,5 +1,6 @@
 """Vectors for those who search elsewhere: each item succeeds or fails alone."""
 
+import json
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -44,6 +45,9 @@ def answer_question(question: EncodeItems, timeout_seconds: float, ports: Ports)
     """What a worker says to a server that needs vectors; a refusal is an answer too."""
     try:
         encoder = ports.models.encoder(question.model)
+        if question.kind == "explanation":
+            text, smiles = question.items
+            return EncodeAnswer(explanation=json.dumps(encoder.explain(text, smiles, timeout_seconds).to_json()))
         encode = encoder.encode_texts if question.kind == "text" else encoder.encode_molecules
         return EncodeAnswer(vectors=pack_vectors(encode(question.items, timeout_seconds)))
     except AtomasError as error:

@@ -133,6 +133,30 @@ def test_a_deadline_that_has_passed_is_said_to_have_passed(encoder: Encoder) -> 
     assert caught.value.reason is Reason.DEADLINE_EXCEEDED
 
 
+def test_an_explanation_weighs_phrases_and_atoms(encoder: Encoder) -> None:
+    text, smiles = "a nitrogen atom and oxygen", "NCCO"
+    found = encoder.explain(text, smiles)
+    [text_vector], [molecule_vector] = encoder.encode_texts([text]), encoder.encode_molecules([smiles])
+    assert found.score == pytest.approx(float(text_vector @ molecule_vector), abs=1e-4)
+    assert sum(phrase.weight for phrase in found.phrases) == pytest.approx(1, abs=1e-4)
+    for phrase in found.phrases:
+        assert 0 <= phrase.start < phrase.end <= len(text)
+        assert len(phrase.atom_weights) == 4
+        assert sum(phrase.atom_weights) == pytest.approx(1, abs=1e-4) or not any(phrase.atom_weights)
+    for level in found.levels:
+        assert len(level.similarities) == len(level.text_clusters) * len(level.molecule_clusters)
+
+
+@pytest.mark.parametrize(
+    ("text", "smiles", "reason"),
+    [("word " * (MAX_TOKENS + 1), "CCO", Reason.TEXT_TOO_LONG), ("a text", "C" * (MAX_TOKENS + 1), Reason.TOO_LARGE)],
+)
+def test_what_is_too_long_is_not_explained(encoder: Encoder, text: str, smiles: str, reason: Reason) -> None:
+    with pytest.raises(AtomasError) as caught:
+        encoder.explain(text, smiles)
+    assert caught.value.reason is reason
+
+
 def test_tokens_are_counted_as_the_limit_counts_them(encoder: Encoder) -> None:
     assert encoder.text_tokens("word " * MAX_TOKENS) == MAX_TOKENS == encoder.model.max_tokens
     assert encoder.encode_texts(["word " * MAX_TOKENS]).shape == (1, encoder.model.dimension)
