@@ -10,6 +10,7 @@ from typing import Literal
 
 from rapidfuzz.distance import OSA
 
+from server.domain.access import ApiKey
 from server.domain.compounds import Compound
 from server.domain.errors import AtomasError, Reason
 from server.domain.libraries import Library
@@ -40,6 +41,7 @@ class _Tables:
     refusals: dict[tuple[Place, str], str] = field(default_factory=dict)
     models: dict[str, StoredModel] = field(default_factory=dict)
     job_starts: dict[tuple[str, str], datetime] = field(default_factory=dict)
+    api_keys: dict[str, ApiKey] = field(default_factory=dict)
 
     def copy(self) -> "_Tables":
         return _Tables(**{one.name: dict(getattr(self, one.name)) for one in fields(self)})
@@ -94,6 +96,7 @@ class FakeTransaction:
         self.names = _Names(tables)
         self.models = _Models(tables, require_writing)
         self.job_starts = _JobStarts(tables, require_writing)
+        self.api_keys = _ApiKeys(tables, require_writing)
 
 
 class _Libraries:
@@ -502,6 +505,33 @@ class _JobStarts:
         before = datetime.now(UTC) - timedelta(seconds=older_than_seconds)
         for key in [key for key, beat in self._beats.items() if beat <= before]:
             del self._beats[key]
+
+
+class _ApiKeys:
+    def __init__(self, tables: _Tables, require_writing: Callable[[], None]) -> None:
+        self._keys = tables.api_keys
+        self._require_writing = require_writing
+
+    def add(self, key: ApiKey) -> ApiKey:
+        self._require_writing()
+        if key.prefix in self._keys:
+            raise AtomasError(Reason.DATABASE_UNAVAILABLE, f"Key {key.prefix} exists.", cause="conflict")
+        self._keys[key.prefix] = replace(key, scopes=tuple(key.scopes), create_time=datetime.now(UTC))
+        return self._keys[key.prefix]
+
+    def get(self, prefix: str) -> ApiKey:
+        if prefix not in self._keys:
+            raise AtomasError(Reason.API_KEY_NOT_FOUND, f"There is no API key {prefix!r}.")
+        return self._keys[prefix]
+
+    def page(self, after: str, limit: int) -> list[ApiKey]:
+        return [self._keys[prefix] for prefix in sorted(self._keys) if prefix > after][:limit]
+
+    def revoke(self, prefix: str) -> ApiKey:
+        self._require_writing()
+        key = self.get(prefix)
+        self._keys[prefix] = replace(key, revoke_time=key.revoke_time or datetime.now(UTC))
+        return self._keys[prefix]
 
 
 def _drop_entries(tables: _Tables, place: Place) -> None:

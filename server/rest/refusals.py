@@ -1,5 +1,6 @@
 """Refusals over HTTP: google.rpc.Status as JSON with the reasons of gRPC, and an HTTP status that fits."""
 
+import math
 from collections.abc import Mapping
 
 from google.protobuf.any_pb2 import Any
@@ -47,7 +48,7 @@ class RefusedError(Exception):
         headers = dict(self.headers)
         retry = RetryInfo()
         if any(detail.Unpack(retry) for detail in self.status.details):
-            headers["Retry-After"] = str(max(1, retry.retry_delay.seconds))
+            headers["Retry-After"] = str(max(1, math.ceil(retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9)))
         return JSONResponse(MessageToDict(self.status), self.http_status, headers)
 
 

@@ -1,7 +1,10 @@
 """The one table from reasons to gRPC codes, and a refusal's way onto the wire."""
 
+from collections.abc import Mapping
+
 from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc import StatusCode
@@ -9,7 +12,9 @@ from grpc import StatusCode
 from server.domain.errors import AtomasError, Reason
 
 DOMAIN = "atomas"
-RETRY_SECONDS = 1
+# How long callers are asked to wait, where the refusal does not say.
+RETRY_SECONDS: Mapping[Reason, float] = {Reason.OVERLOADED: 1.0, Reason.RATE_LIMITED: 1.0, Reason.QUOTA_EXCEEDED: 3600.0}
+RETRY_DETAIL = "retry_seconds"
 
 _INVALID, _PRECONDITION, _MISSING = StatusCode.INVALID_ARGUMENT, StatusCode.FAILED_PRECONDITION, StatusCode.NOT_FOUND
 _BUSY, _AWAY = StatusCode.RESOURCE_EXHAUSTED, StatusCode.UNAVAILABLE
@@ -45,6 +50,11 @@ CODES: dict[Reason, StatusCode] = {
     Reason.IMPORT_INCOMPLETE: _PRECONDITION,
     Reason.IMPORT_CLOSED: _PRECONDITION,
     Reason.IMPORT_PROTOCOL: _INVALID,
+    Reason.UNAUTHENTICATED: StatusCode.UNAUTHENTICATED,
+    Reason.PERMISSION_DENIED: StatusCode.PERMISSION_DENIED,
+    Reason.API_KEY_NOT_FOUND: _MISSING,
+    Reason.RATE_LIMITED: _BUSY,
+    Reason.QUOTA_EXCEEDED: _BUSY,
     Reason.OVERLOADED: _BUSY,
     Reason.DISK_FULL: _BUSY,
     Reason.DATA_DIR_IN_USE: _PRECONDITION,
@@ -68,7 +78,10 @@ def status_of(error: AtomasError, request_id: str = "") -> Status:
     if request_id:
         info.metadata["request_id"] = request_id
     status = Status(code=code_of(error.reason).value[0], message=error.message)
-    details = [info] + ([RetryInfo(retry_delay=Duration(seconds=RETRY_SECONDS))] if error.reason is Reason.OVERLOADED else [])
+    details: list[Message] = [info]
+    if error.reason in RETRY_SECONDS:
+        seconds = float(error.details.get(RETRY_DETAIL, RETRY_SECONDS[error.reason]))
+        details.append(RetryInfo(retry_delay=Duration(seconds=int(seconds), nanos=int(seconds % 1 * 1e9))))
     for detail in details:
         packed = Any()
         packed.Pack(detail)

@@ -262,3 +262,17 @@ job_starts = Table(
     Column("beat_time", UtcTime, nullable=False),
     sqlite_with_rowid=False,
 )
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("key", _Key, primary_key=True),
+    Column("prefix", PlainText, nullable=False, unique=True),
+    Column("secret_hash", PlainText, nullable=False),
+    Column("display_name", PlainText, nullable=False),
+    # JSON: level by library.
+    Column("scopes", PlainText, nullable=False),
+    Column("create_time", UtcTime, nullable=False),
+    Column("expire_time", UtcTime),
+    Column("revoke_time", UtcTime),
+)

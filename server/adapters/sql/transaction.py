@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from server.adapters.sql.api_keys import SqlApiKeys
 from server.adapters.sql.compounds import SqlCompounds
 from server.adapters.sql.engines import open_engines, parse_url
 from server.adapters.sql.failures import translated
@@ -25,6 +26,7 @@ class SqlTransaction:
         self.names = SqlNames(session)
         self.models = SqlModels(session)
         self.job_starts = SqlJobStarts(session)
+        self.api_keys = SqlApiKeys(session)
 
 
 class SqlDatabase:
