@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Installs the real servers that the tests and the local fleet start on loopback, from Debian's packages; does nothing when they are here.
+# Installs the real servers, and the browser, that the tests and the local fleet start on loopback, from Debian's packages; does nothing when they are here.
 set -euo pipefail
 packages=()
 ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || packages+=(postgresql)
 command -v redis-server >/dev/null || packages+=(redis-server)
 [ -x /usr/sbin/rabbitmq-server ] || command -v rabbitmq-server >/dev/null || packages+=(rabbitmq-server)
+# The portal's tests run in a real browser.
+command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || packages+=(chromium)
 # Its systemd-analyze checks deploy/systemd.
 command -v systemd-analyze >/dev/null || packages+=(systemd)
 [ ${#packages[@]} -eq 0 ] && exit 0

@@ -71,7 +71,7 @@ export function searchPage(place, parameters, go) {
   const form = h(
     "form",
     { className: asked ? "search" : "search first", role: "search", onsubmit: submitted },
-    asked ? null : h("h1", {}, "Search between molecules and words"),
+    h("h1", { className: asked ? "visually-hidden" : "" }, "Search between molecules and words"),
     h(
       "div",
       { className: "box" },

@@ -1,0 +1,172 @@
+"""What people do in the portal."""
+
+import re
+from urllib.parse import quote
+
+import pytest
+from playwright.sync_api import FilePayload, expect
+
+from tests.portal.conftest import Visit
+
+
+def test_a_question_in_words_gives_cards_with_drawings_and_the_score_of_each_leg(visit: Visit) -> None:
+    page = visit.go("/")
+    page.get_by_label("What to look for").fill("flavonoid glycoside found in plants")
+    page.keyboard.press("Enter")
+    cards = page.locator(".card")
+    expect(cards).to_have_count(24)
+    expect(page.locator(".understood")).to_contain_text("free text")
+    first = cards.first
+    expect(first.locator(".leg")).to_contain_text([re.compile("Molecule.*#"), re.compile("Text.*#"), "Words"])
+    page.wait_for_function("document.querySelector('.card img').naturalWidth > 0")
+    assert (first.locator("img").get_attribute("alt") or "").startswith("Structure of ")
+    page.get_by_role("button", name="More hits").click()
+    expect(cards).to_have_count(48)
+    assert "q=flavonoid" in page.url
+
+
+def test_a_name_finds_its_compound_and_the_reply_says_that_it_was_understood_as_one(visit: Visit) -> None:
+    page = visit.search("q=caffeine&library=chebi")
+    expect(page.locator(".card h3").first).to_have_text("caffeine")
+    expect(page.locator(".understood")).to_contain_text("name of a compound")
+
+
+def test_conditions_narrow_the_hits_and_stay_in_the_address(visit: Visit) -> None:
+    page = visit.search("q=acid&library=chebi")
+    page.get_by_text("Conditions", exact=True).click()
+    page.get_by_label("Molecular weight, at most").fill("120")
+    page.keyboard.press("Enter")
+    expect(page.locator(".count")).to_have_text("1")
+    expect(page).to_have_url(re.compile(r"molecular_weight\.max=120"))
+    page.locator(".card h3").first.wait_for()
+    weights = [float(re.findall(r"([\d.]+) g/mol", text)[0]) for text in page.locator(".card .facts").all_inner_texts()]
+    assert weights
+    assert max(weights) <= 120
+    expect(page.get_by_label("Molecular weight, at most")).to_have_value("120")
+    expect(page.get_by_role("link", name="SDF")).to_have_attribute("href", re.compile("compounds:export.*sdf"))
+
+
+def test_a_condition_that_makes_no_sense_is_answered_by_a_sentence_and_a_reason(visit: Visit) -> None:
+    page = visit.go(f"/?q=acid&expression={quote('mass <')}")
+    expect(page.get_by_role("alert")).to_contain_text("INVALID_FILTER")
+
+
+def test_no_compound_meets_contradictory_conditions_and_they_can_be_left_out(visit: Visit) -> None:
+    page = visit.go("/?q=acid&molecular_weight.min=200&molecular_weight.max=100")
+    page.get_by_role("button", name="Leave the conditions out").click()
+    page.locator(".card h3").first.wait_for()
+    assert "molecular_weight" not in page.url
+
+
+def test_why_a_hit_opens_over_the_page_and_gives_the_focus_back(visit: Visit) -> None:
+    page = visit.search("q=purine+alkaloid&library=chebi")
+    why = page.get_by_role("button", name=re.compile("^Why ")).first
+    why.click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_role("heading", level=2)).to_have_text(re.compile(r"^Why .+\?$"))
+    expect(dialog.locator(".explanation:not([aria-busy])")).to_be_visible()
+    expect(dialog.locator(".leg")).not_to_have_count(0)
+    page.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
+    expect(why).to_be_focused()
+
+
+def test_a_drawn_structure_is_searched_for(visit: Visit) -> None:
+    page = visit.go("/")
+    page.get_by_role("button", name="Draw").first.click()
+    editor = page.frame_locator("dialog iframe").locator("#editor svg").first
+    editor.wait_for()
+    use = page.get_by_role("button", name="Use this structure")
+    expect(use).to_be_disabled()
+    frame = page.locator("dialog iframe").bounding_box()
+    assert frame is not None
+    # The benzene ring stands ninth in the second row of tools of 1.3 times 24 pixels.
+    page.wait_for_timeout(500)
+    page.mouse.click(frame["x"] + 274, frame["y"] + 47)
+    page.mouse.click(frame["x"] + 450, frame["y"] + 280)
+    expect(page.get_by_label("SMILES of the drawing")).to_have_text("C1=CC=CC=C1")
+    use.click()
+    page.locator(".card h3").first.wait_for()
+    expect(page.locator(".understood")).to_contain_text("a structure")
+    assert "structure=C1" in page.url
+
+
+def test_a_molecules_page_tells_its_names_texts_properties_and_what_is_similar(visit: Visit) -> None:
+    page = visit.search("q=caffeine&library=chebi")
+    page.locator(".card h3 a").first.click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("caffeine")
+    expect(page).to_have_title("caffeine, Atomas")
+    expect(page.locator(".names").first).to_contain_text("guaranine")
+    expect(page.locator(".identity")).to_contain_text("RYYVLZVUVIJVGH-UHFFFAOYSA-N")
+    expect(page.get_by_role("row", name=re.compile("Heavy atoms"))).to_contain_text("14")
+    expect(page.get_by_role("row", name=re.compile("^Charge"))).to_contain_text("0")
+    expect(page.locator(".similar .card")).to_have_count(8)
+    page.go_back()
+    expect(page.locator(".card h3").first).to_have_text("caffeine")
+
+
+def test_a_compound_that_is_not_there_is_said_not_to_be(visit: Visit) -> None:
+    page = visit.go("/?compound=libraries/chebi/compounds/AAAAAAAAAAAAAA-AAAAAAAAAA-N")
+    expect(page.get_by_role("alert")).to_contain_text("COMPOUND_NOT_FOUND")
+
+
+def test_a_file_is_imported_with_its_progress_and_every_rejected_row_has_its_reason(visit: Visit) -> None:
+    page = visit.go("/?page=import")
+    rows = b"CCO ethanol\nC1CC broken\n" + b"".join(b"C" * n + b"N amine%d\n" % n for n in range(1, 40))
+    page.set_input_files("#file", files=FilePayload(name="From Portal.smi", mimeType="text/plain", buffer=rows))
+    expect(page.get_by_label("Library, made when it is missing")).to_have_value("from-portal")
+    page.get_by_role("button", name="Import", exact=True).click()
+    rejected = page.get_by_role("region", name="Rejected rows")
+    expect(rejected).to_contain_text("INVALID_SMILES")
+    expect(rejected.get_by_role("row")).to_have_count(2)
+    assert page.locator(".figures dd").all_inner_texts() == ["41", "40", "0", "0", "1", "40"]
+    # Its address shows the same import again.
+    page.reload()
+    expect(page.get_by_role("region", name="Rejected rows")).to_contain_text("C1CC")
+    expect(page.get_by_role("region", name="Imports so far")).to_contain_text("From Portal.smi")
+
+
+def test_a_file_that_cannot_be_read_is_refused_in_a_sentence(visit: Visit) -> None:
+    page = visit.go("/?page=import")
+    page.set_input_files("#file", files=FilePayload(name="x.csv", mimeType="text/csv", buffer=b"colour,size\nred,5\n"))
+    page.get_by_role("button", name="Import", exact=True).click()
+    expect(page.get_by_role("alert")).to_contain_text("no column of structures")
+
+
+def test_text_of_strangers_stays_text(visit: Visit) -> None:
+    page = visit.go("/?page=import")
+    row = b'{"smiles": "CCCCCl", "name": "<img src=x onerror=document.title=1>", "descriptions": ["<script>document.title = 2</script>"]}\n'
+    page.set_input_files("#file", files=FilePayload(name="strange.jsonl", mimeType="text/plain", buffer=row))
+    page.get_by_role("button", name="Import", exact=True).click()
+    expect(page.locator(".hint")).to_have_text("done: 1 of 1 rows")
+    visit.search("q=CCCCCl&library=strange")
+    expect(page.locator(".card h3").first).to_have_text("<img src=x onerror=document.title=1>")
+    expect(page).to_have_title("CCCCCl, Atomas")
+
+
+def test_the_colours_follow_the_system_until_somebody_chooses(visit: Visit) -> None:
+    page = visit.search("q=caffeine")
+    ground = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(ground)
+    page.emulate_media(color_scheme="dark")
+    dark = page.evaluate(ground)
+    assert light != dark
+    page.get_by_role("button", name="Switch between light and dark").click()
+    assert page.evaluate(ground) == light
+    assert "dark" not in (page.locator(".card img").first.get_attribute("src") or "")
+    page.reload()
+    assert page.evaluate(ground) == light
+
+
+@pytest.mark.parametrize("path", ["/", "/?q=steroid+ester", "/?page=import"])
+def test_nothing_sticks_out_on_a_phone(phone: Visit, path: str) -> None:
+    page = phone.go(path)
+    page.wait_for_load_state("networkidle")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_phone_searches_and_opens_a_molecule(phone: Visit) -> None:
+    page = phone.search("q=caffeine&library=chebi")
+    page.locator(".card h3 a").first.tap()
+    expect(page.get_by_role("heading", level=1)).to_have_text("caffeine")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
