@@ -133,7 +133,9 @@ class Fleet:
                 for queue in workers
             }
             self.server = Program("server", ["-m", "server"], r"serves on (\S+:\d+)", self.folder, environment)
-            self.structures = Program("structures", ["-m", "server", "structures"], r"keeps structures on (\S+:\d+)", self.folder, environment)
+            self.structures = Program(
+                "structures", ["-m", "server", "structures"], r"keeps structures on (\S+:\d+)", self.folder, environment
+            )
             for program in (self.structures, self.server, *self.workers.values()):
                 program.start()
             self.structures.wait()
@@ -187,7 +189,8 @@ def main() -> None:
     except (FileNotFoundError, RuntimeError) as error:
         raise SystemExit(str(error)) from None
     print(
-        f"The fleet serves on {fleet.address}: PostgreSQL, {fleet.broker.name}, a structure keeper, {len(fleet.workers)} workers; state and logs in {fleet.folder}."
+        f"The fleet serves on {fleet.address}: PostgreSQL, {fleet.broker.name}, a structure keeper, {len(fleet.workers)} workers; "
+        f"state and logs in {fleet.folder}."
     )
     print(
         f"Try `ATOMAS_ADDRESS={fleet.address} atomas import data/chebi_sample.jsonl.gz --library chebi`. Ctrl-C stops everything.",

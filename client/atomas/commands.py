@@ -161,7 +161,9 @@ def search(
     """Search by words, a name, an id, a structure, or a stored compound; all libraries unless some are named."""
     asked = sum(given is not None for given in (query, text, smiles, structure_file, compound, batch))
     if asked > 1 or (not asked and not filter):
-        raise typer.BadParameter("give exactly one of QUERY, --text, --smiles, --structure-file, --compound and --batch, or --filter alone.")
+        raise typer.BadParameter(
+            "give exactly one of QUERY, --text, --smiles, --structure-file, --compound and --batch, or --filter alone."
+        )
     if out is not None and (ids_only or batch is not None):
         raise typer.BadParameter("--out writes the whole compounds of one search; leave --ids-only and --batch out.")
     options = SearchOptions(filter=filter, target=target, ids_only=ids_only, weights=_weights(weight or []))

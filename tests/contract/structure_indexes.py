@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from server.adapters.keeper_process import KeeperProcess
 from server.adapters.rdkit_structures import RdkitStructures
+from server.adapters.structure_server import RemoteKeeper, StructureServer
 from server.ports import StructureIndex
 from tests.contract.indexes import MEMORY
 from tests.fakes_structures import FakeStructures
@@ -34,4 +35,17 @@ def keeper_on(path: Path, live_molecules: int = 100, pattern_seconds: float = PA
     return RdkitStructures(KeeperProcess(path, live_molecules), pattern_seconds)
 
 
-STRUCTURE_INDEXES: dict[str, Callable[[], Opened]] = {"fake": fake, "keeper": keeper}
+@contextmanager
+def remote() -> Iterator[StructureIndex]:
+    """The keeper of a fleet, over loopback gRPC."""
+    with TemporaryDirectory(dir=MEMORY) as folder, closing(KeeperProcess(Path(folder) / "structures.log", 100)) as keeper:
+        server = StructureServer(keeper, "127.0.0.1:0")
+        server.start()
+        try:
+            with closing(RdkitStructures(RemoteKeeper(f"grpc://127.0.0.1:{server.port}"), PATTERN_SECONDS)) as index:
+                yield index
+        finally:
+            server.stop(0)
+
+
+STRUCTURE_INDEXES: dict[str, Callable[[], Opened]] = {"fake": fake, "keeper": keeper, "remote": remote}

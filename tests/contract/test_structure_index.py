@@ -17,7 +17,7 @@ from server.ports import StructureEntry, StructureIndex
 from tests.contract.structure_indexes import STRUCTURE_INDEXES
 from tests.running import ROOT
 
-COUNT = 250
+COUNT = 120
 PATTERNS = [
     "c1ccccc1",
     "C(=O)[OH]",
