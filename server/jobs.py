@@ -81,6 +81,8 @@ class FillIndex:
     walk: int
     # (library, InChIKey) of the compound where the former step ended; empty at the beginning.
     after: tuple[str, ...] = ()
+    # The newest that the former walk missed.
+    seen: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -140,8 +140,9 @@ class LiveModels:
             return opened[version]
 
     def _known(self, version: str) -> StoredModel:
-        if version not in self._stored:
-            # Registered since the last look.
+        stored = self._stored.get(version)
+        if stored is None or not stored.state.live:
+            # Registered, or filled again, since the last look.
             with self._database.reading() as transaction:
                 self._stored = {model.version: model for model in transaction.models.all()}
         stored = self._stored.get(version)

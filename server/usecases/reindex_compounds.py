@@ -1,5 +1,6 @@
 """Fill a second index with the vectors of another model, while searches and imports go on."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,9 @@ from server.usecases.manage_models import checkpoint_folder, delete_model
 FILL_BATCH = 256
 # Jobs sent at a time; the next step queues behind them, so a fill never floods the queue.
 BATCHES_PER_STEP = 8
+# When next to nothing is left, the jobs of other workers are waited for; now and then what is left is sent again.
+SETTLING_SECONDS = 0.25
+LOOKS_BEFORE_SENDING = 40
 # A fill of which nothing was heard for so long has lost a job, and is taken up again.
 STALL_SECONDS = 30.0
 _PREFIX = "reindex-"
@@ -102,22 +106,41 @@ def cancel_reindex(operation_id: str, ports: Ports) -> Fill:
 
 
 def fill_index(job: FillIndex, ports: Ports) -> None:
-    """Sends the next jobs of a fill; when a walk over all compounds finds next to nothing to do, the index is ready.
-
-    Imports go on, so there may never be a moment without compounds whose job is still under way.
-    """
+    """Sends the next jobs of a fill; once the index lacks nothing but what is just being imported, it is ready."""
+    step = FILL_BATCH * BATCHES_PER_STEP
     with ports.database.reading() as transaction:
         stored = transaction.models.get(job.model)
         if stored.state is not ModelState.FILLING or stored.fill != job.fill:
             return
         after = (job.after[0], job.after[1]) if job.after else None
-        found = transaction.compounds.unindexed(job.model, FILL_BATCH * BATCHES_PER_STEP, after)
-    for library, inchikeys in _batches(found):
-        ports.queue.send(IndexCompounds(library, inchikeys, job.model))
-    if after is None and (not found or (job.walk and len(found) < FILL_BATCH * BATCHES_PER_STEP)):
+        found = transaction.compounds.unindexed(job.model, step, after)
+    # New compounds come at the end: a walk that went on until nothing is found would not end while an import does.
+    last_step = len(found) < step
+    settling = job.walk > 0 and after is None and last_step
+    if settling and _is_complete(job, found, ports):
         _finish(stored, ports)
         return
-    ports.queue.send(replace(job, after=found[-1]) if found else replace(job, walk=job.walk + 1, after=()))
+    if not settling or job.walk % LOOKS_BEFORE_SENDING == 0:
+        for library, inchikeys in _batches(found):
+            ports.queue.send(IndexCompounds(library, inchikeys, job.model))
+    if settling:
+        # Other workers are at it.
+        time.sleep(SETTLING_SECONDS)
+    seen = found[-1] if settling else ()
+    ports.queue.send(replace(job, walk=job.walk + 1, after=(), seen=seen) if last_step else replace(job, after=found[-1]))
+
+
+def _is_complete(job: FillIndex, found: Sequence[tuple[str, str]], ports: Ports) -> bool:
+    """Whether all that is missing is just being imported: the serving index lacks it too, or it is newer than all that the former walk missed.
+
+    Imports go on, so there may never be a moment in which nothing is missing.
+    """
+    with ports.database.reading() as transaction:
+        limit = FILL_BATCH * BATCHES_PER_STEP
+        missing = set(found).difference(transaction.compounds.unindexed(ports.models.serving(), limit))
+        if not missing or not job.seen:
+            return not missing
+        return missing.issubset(transaction.compounds.unindexed(job.model, limit, (job.seen[0], job.seen[1])))
 
 
 def resume_reindexes(ports: Ports) -> int:

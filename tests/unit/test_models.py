@@ -10,7 +10,7 @@ from server.domain.compounds import point_id
 from server.domain.errors import AtomasError, Reason
 from server.domain.models import ModelState
 from server.domain.search import Query
-from server.jobs import FillIndex, IndexCompounds
+from server.jobs import EmbedCompounds, FillIndex, IndexCompounds
 from server.ports import VectorIndex
 from server.usecases import manage_models, reindex_compounds
 from server.usecases.manage_libraries import delete_compound, delete_library
@@ -115,6 +115,38 @@ def test_asking_twice_is_one_fill(filled: World) -> None:
 def test_a_folder_without_a_checkpoint_is_refused(filled: World, path: str, reason: Reason) -> None:
     assert refusal(lambda: start_reindex(path, filled.ports)) is reason
     assert list(states(filled)) == ["fake"]
+
+
+def test_an_index_is_not_ready_while_other_workers_still_fill_it(filled: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reindex_compounds, "SETTLING_SECONDS", 0.0)
+    fill = start_reindex("/models/second", filled.ports)
+    run_job(filled.queue.jobs.pop(0), filled.ports)
+    elsewhere = [job for job in filled.queue.jobs if isinstance(job, IndexCompounds)]
+    for _ in range(10):
+        (step,) = (job for job in filled.queue.jobs if isinstance(job, FillIndex))
+        filled.queue.jobs = []
+        run_job(step, filled.ports)
+        assert not get_reindex(fill.id, filled.ports).done
+    filled.queue.jobs += elsewhere
+    filled.work()
+    assert get_reindex(fill.id, filled.ports).done
+
+
+def test_an_index_is_ready_though_imports_never_pause(filled: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reindex_compounds, "SETTLING_SECONDS", 0.0)
+    fill = start_reindex("/models/second", filled.ports)
+    for number in range(12):
+        # Read, and indexed for the serving model alone so far.
+        import_rows(filled.ports, [row(1, "N" + "C" * (number + 1), f"N:{number}")])
+        steps = [job for job in filled.queue.jobs if not isinstance(job, EmbedCompounds)]
+        filled.queue.jobs = []
+        with monkeypatch.context() as patched:
+            patched.setattr(filled.ports.queue, "send", filled.queue.jobs.append)
+            for job in steps:
+                run_job(job, filled.ports)
+        if get_reindex(fill.id, filled.ports).done:
+            break
+    assert get_reindex(fill.id, filled.ports).done
 
 
 def test_both_indexes_receive_what_is_imported_during_and_after_a_fill(filled: World) -> None:
