@@ -95,13 +95,13 @@ class KeeperProcess:
     """Asks the child; thread-safe. Questions under a limit of time end with TIMEOUT, and nobody else's questions with them."""
 
     def __init__(self, path: Path, live_molecules: int) -> None:
-        """Starts the child on its file; raises INDEX_UNAVAILABLE when it cannot run."""
+        """Starts the child on its file and does not wait for it: the first question does."""
         self._arguments = [str(path.resolve()), str(live_molecules)]
         self._changing = threading.Lock()
         # One of the child's threads stays free for questions that take no time.
         self._slots = threading.BoundedSemaphore(THREADS - 1)
         self._closed = False
-        self._child = self._start()
+        self._child = _Child(self._arguments)
 
     def call(self, head: Mapping[str, Any], parts: Sequence[bytes] = (), seconds: float | None = None) -> Message:
         """The answer. Raises what the keeper refuses, TIMEOUT after `seconds`, OVERLOADED, INDEX_UNAVAILABLE."""
@@ -124,6 +124,7 @@ class KeeperProcess:
         for _ in range(_ATTEMPTS):
             child = self._child
             try:
+                child.ready.result(_PATIENCE_SECONDS)
                 answer = child.ask(head, parts).result(_PATIENCE_SECONDS if seconds is None else seconds + _GRACE_SECONDS)
             except FutureTimeout:
                 log.warning("structure keeper replaced: it did not answer in time", call=head["call"])
@@ -134,7 +135,10 @@ class KeeperProcess:
                 self._replace(child)
             else:
                 return _checked(answer, seconds)
-        raise AtomasError(Reason.INDEX_UNAVAILABLE, "The structure keeper died several times over one question. Its log says more.")
+        raise AtomasError(
+            Reason.INDEX_UNAVAILABLE,
+            f"The structure keeper on {self._arguments[0]} died {_ATTEMPTS} times over one question. Its messages are in the log.",
+        )
 
     def _replace(self, child: _Child) -> None:
         with self._changing:
@@ -142,19 +146,7 @@ class KeeperProcess:
                 raise AtomasError(Reason.INDEX_UNAVAILABLE, "The structure index is closed.")
             if self._child is child:
                 child.kill()
-                # One that ends before it begins is replaced by the next question.
-                self._child = self._start()
-
-    def _start(self) -> _Child:
-        child = _Child(self._arguments)
-        try:
-            child.ready.result(_PATIENCE_SECONDS)
-        except (_ChildLostError, FutureTimeout):
-            child.kill()
-            raise AtomasError(
-                Reason.INDEX_UNAVAILABLE, f"The structure keeper cannot run on {self._arguments[0]}. Its messages are in the log."
-            ) from None
-        return child
+                self._child = _Child(self._arguments)
 
 
 def _checked(answer: Message, seconds: float | None) -> Message:

@@ -135,14 +135,18 @@ def escaped(field: str) -> str:
 
 
 DESCRIPTOR_PATHS = tuple(number_path(name) for name in NUMERIC_DESCRIPTORS)
+# Counts of the elements that most compounds have get an index; compounds with any other are few, and its symbol, a term, finds them.
+_ELEMENTS = number_path("elements.")
+_ELEMENT_PATHS = frozenset(number_path(f"elements.{symbol}") for symbol in ("C", "H", "N", "O", "S", "P", "F", "Cl"))
 
 
 def paths_to_index(points: Iterable[EnginePoint], indexed: set[str]) -> list[str]:
-    """Paths of metadata numbers that have no index yet, as many as may still get one."""
-    room = MAX_METADATA_INDEXES - len(indexed.difference(DESCRIPTOR_PATHS))
+    """Paths of numbers that have no index yet, of metadata as many as may still get one."""
+    room = MAX_METADATA_INDEXES - len(indexed.difference(DESCRIPTOR_PATHS, _ELEMENT_PATHS))
     found: dict[str, None] = {}
     for point in points:
         numbers = point.payload.get(NUMBERS)
         if isinstance(numbers, dict):
             found.update(dict.fromkeys(path for name in numbers if (path := f"{NUMBERS}.{name}") not in indexed))
-    return list(found)[: max(room, 0)]
+    elements = [path for path in found if path in _ELEMENT_PATHS]
+    return [*elements, *[path for path in found if not path.startswith(_ELEMENTS)][: max(room, 0)]]

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 
 from server.domain.compounds import Compound, point_id
+from server.domain.errors import AtomasError, Reason
 from server.jobs import FillStructures
 from server.ports import Ports, StructureEntry
 
@@ -52,11 +53,21 @@ def fill_structures(ports: Ports) -> None:
     ports.structures.declare_complete()
 
 
-def structures_lack_something(ports: Ports) -> bool:
-    """Whether a fill is needed: the index is new, or was when a former one ended early."""
-    return not ports.structures.complete or bool(_missing(ports.structures.generation, ports))
+def structures_lack_something(chunks_waiting: bool, ports: Ports) -> bool:
+    """Whether a fill is needed: the index is new, or was when a former one ended early. While chunks are on their way the structures they
+    bring are too. An index that is away has to come back first."""
+    try:
+        if not ports.structures.complete:
+            return True
+        return not chunks_waiting and bool(_missing(ports.structures.generation, ports))
+    except AtomasError as error:
+        if error.reason is not Reason.INDEX_UNAVAILABLE:
+            raise
+        return False
 
 
 def _missing(generation: str, ports: Ports) -> list[tuple[str, str]]:
+    if not generation:
+        return []
     with ports.database.reading() as transaction:
         return transaction.compounds.unindexed(generation, FILL_BATCH)

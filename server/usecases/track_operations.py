@@ -130,8 +130,7 @@ def sweep(ports: Ports, idle_seconds: float = IDLE_SECONDS) -> int:
     deleting = [model.version for model in models if model.state is ModelState.DELETING]
     for version in deleting:
         ports.queue.send(RemoveIndex(version))
-    # While chunks are on their way the structures they bring are too.
-    if not (chunks and ports.structures.complete) and structures_lack_something(ports):
+    if structures_lack_something(bool(chunks), ports):
         ports.queue.send(FillStructures())
     with ports.database.transaction() as transaction:
         transaction.job_starts.forget(FORGET_SECONDS)
