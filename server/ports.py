@@ -1,7 +1,7 @@
 """What the use cases need from the world; `bootstrap.py` alone decides who provides it."""
 
 import uuid
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from server.domain.access import ApiKey, Caller
 from server.domain.compounds import Compound, JsonValue
 from server.domain.explanations import Explanation
 from server.domain.filters import Filter
+from server.domain.generation import Finding, Generation, GenerationCounts, KnownCompound
 from server.domain.libraries import Library
 from server.domain.models import IndexEntry, ModelVersion, StoredModel
 from server.domain.operations import Chunk, ImportRow, Operation, Rejection, State
@@ -529,6 +530,66 @@ class ApiKeys(Protocol):
         ...
 
 
+class Generations(Protocol):
+    """Generations, who works on them, and what they found. One worker at a time holds a generation."""
+
+    def add(self, generation: Generation) -> None:
+        """Insert, QUEUED; stamps the creation time."""
+        ...
+
+    def get(self, generation_id: str) -> Generation:
+        """Raises OPERATION_NOT_FOUND."""
+        ...
+
+    def claim(self, generation_id: str, worker: str, silent_seconds: float) -> bool:
+        """Make the worker the one who works on it: where nobody does, or somebody who has been silent for so long. Stamps the first start."""
+        ...
+
+    def beat(self, generation_id: str, worker: str) -> bool:
+        """A sign of life; False when it is no longer this worker's, because it was cancelled or somebody else took it."""
+        ...
+
+    def release(self, generation_id: str, worker: str) -> None:
+        """Let the next worker have it at once."""
+        ...
+
+    def add_findings(self, generation_id: str, worker: str, after: int, findings: Sequence[Finding], counts: GenerationCounts) -> bool:
+        """Store what was found after the first `after` findings, and progress; False, and nothing is stored, when it is no longer this worker's."""
+        ...
+
+    def note_neighbours(self, generation_id: str, worker: str, neighbours: Sequence[KnownCompound]) -> None:
+        """What the decoder is shown."""
+        ...
+
+    def succeed(self, generation_id: str, worker: str, shortfall: str) -> None:
+        """Does nothing when it is no longer this worker's."""
+        ...
+
+    def fail(self, generation_id: str, reason: str, message: str) -> None:
+        """Does nothing to one that is final."""
+        ...
+
+    def cancel(self, generation_id: str) -> None:
+        """Does nothing to one that is final."""
+        ...
+
+    def findings(self, generation_id: str, after: int = 0) -> list[Finding]:
+        """In the order in which they were found, without the first `after`."""
+        ...
+
+    def running(self, limit: int) -> list[Generation]:
+        """Those that are not final, newest first."""
+        ...
+
+    def waiting(self, silent_seconds: float, limit: int) -> list[str]:
+        """Ids of those that nobody works on, or somebody who has been silent for so long; oldest first."""
+        ...
+
+    def forget(self, older_than_seconds: float) -> None:
+        """Remove those that ended so long ago, with what they found."""
+        ...
+
+
 class Transaction(Protocol):
     """One unit of work: commits when its `with` block ends, rolls back when it raises."""
 
@@ -544,6 +605,8 @@ class Transaction(Protocol):
     def models(self) -> ModelVersions: ...
     @property
     def job_starts(self) -> JobStarts: ...
+    @property
+    def generations(self) -> Generations: ...
     @property
     def api_keys(self) -> ApiKeys: ...
 
@@ -623,6 +686,41 @@ class Storage(Protocol):
 
 
 @dataclass(frozen=True)
+class Shown:
+    """A compound that the decoder is shown: its name or its text may be missing."""
+
+    smiles: str
+    name: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Written:
+    """A SMILES or a text as the decoder wrote it, looked at by nobody, with the natural logarithm of its probability."""
+
+    content: str
+    log_probability: float
+
+
+class Generator(Protocol):
+    """The decoder of a model. Thread-safe; work of several callers takes turns.
+
+    Raises MODEL_NOT_READY where the model has no decoder, ENCODER_UNAVAILABLE where its checkpoint is not here, TEXT_TOO_LONG, TOO_LARGE,
+    EMPTY_QUERY; gives what it has and ends when `stopped` says so, which is asked before every token.
+    """
+
+    def propose(
+        self, model: str, text: str, count: int, seed: int, shown: Sequence[Shown], stopped: Callable[[], bool]
+    ) -> Iterator[Sequence[Written]]:
+        """SMILES for a text as they are drawn, some at a time, `count` in all: the likeliest few, then draws. Same seed, same SMILES."""
+        ...
+
+    def describe(self, model: str, smiles: str, count: int, shown: Sequence[Shown], stopped: Callable[[], bool]) -> Sequence[Written]:
+        """Texts for a molecule, best first, `count` of them at most; none when stopped. Always the same."""
+        ...
+
+
+@dataclass(frozen=True)
 class Ports:
     """Everything a use case may touch."""
 
@@ -634,6 +732,8 @@ class Ports:
     storage: Storage
     models: Models
     structures: StructureIndex
+    # None where this process does not generate but leaves it to workers.
+    generator: Generator | None = None
 
     def with_model(self, version: str) -> "Ports":
         """The same with encoder and index of one model, whichever answers. Raises MODEL_NOT_FOUND, ENCODER_UNAVAILABLE, INDEX_UNAVAILABLE."""

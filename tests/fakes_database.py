@@ -18,6 +18,7 @@ from server.domain.models import IndexEntry, ModelState, StoredModel
 from server.domain.names import MAX_NAME_CHARACTERS, MAX_NEAR_CHARACTERS, MIN_NEAR_CHARACTERS, normalised
 from server.domain.operations import Chunk, ChunkState, Counts, ImportRow, Operation, Rejection, State
 from server.domain.search import NamedCompound
+from tests.fakes_generations import FakeGenerations, StoredGeneration
 
 Place = tuple[str, str]
 
@@ -42,6 +43,7 @@ class _Tables:
     models: dict[str, StoredModel] = field(default_factory=dict)
     job_starts: dict[tuple[str, str], datetime] = field(default_factory=dict)
     api_keys: dict[str, ApiKey] = field(default_factory=dict)
+    generations: dict[str, StoredGeneration] = field(default_factory=dict)
 
     def copy(self) -> "_Tables":
         return _Tables(**{one.name: dict(getattr(self, one.name)) for one in fields(self)})
@@ -97,6 +99,7 @@ class FakeTransaction:
         self.models = _Models(tables, require_writing)
         self.job_starts = _JobStarts(tables, require_writing)
         self.api_keys = _ApiKeys(tables, require_writing)
+        self.generations = FakeGenerations(tables.generations, require_writing)
 
 
 class _Libraries:

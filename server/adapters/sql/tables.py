@@ -276,3 +276,42 @@ api_keys = Table(
     Column("expire_time", UtcTime),
     Column("revoke_time", UtcTime),
 )
+
+generations = Table(
+    "generations",
+    metadata,
+    Column("key", _Key, primary_key=True),
+    Column("id", PlainText, nullable=False, unique=True),
+    # JSON.
+    Column("request", PlainText, nullable=False),
+    Column("state", PlainText, nullable=False),
+    # JSON.
+    Column("counts", PlainText, nullable=False),
+    Column("neighbours", PlainText, nullable=False),
+    Column("shortfall", PlainText),
+    # JSON of reason and message.
+    Column("error", PlainText),
+    # Who works on it, with a sign of life renewed meanwhile: a silent worker's place is free.
+    Column("worker", PlainText),
+    Column("beat_time", UtcTime),
+    Column("create_time", UtcTime, nullable=False),
+    Column("start_time", UtcTime),
+    Column("end_time", UtcTime),
+)
+Index(
+    "ix_generations_running",
+    generations.c.key,
+    sqlite_where=generations.c.end_time.is_(None),
+    postgresql_where=generations.c.end_time.is_(None),
+)
+
+generation_findings = Table(
+    "generation_findings",
+    metadata,
+    Column("generation_key", _Key, ForeignKey(generations.c.key, ondelete="CASCADE"), primary_key=True),
+    # From 1, in the order in which they were found.
+    Column("ordinal", Integer, primary_key=True),
+    # JSON.
+    Column("content", PlainText, nullable=False),
+    sqlite_with_rowid=False,
+)

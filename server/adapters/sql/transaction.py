@@ -7,6 +7,7 @@ from server.adapters.sql.api_keys import SqlApiKeys
 from server.adapters.sql.compounds import SqlCompounds
 from server.adapters.sql.engines import open_engines, parse_url
 from server.adapters.sql.failures import translated
+from server.adapters.sql.generations import SqlGenerations
 from server.adapters.sql.job_starts import SqlJobStarts
 from server.adapters.sql.libraries import SqlLibraries
 from server.adapters.sql.migrate import require_current_schema
@@ -26,6 +27,7 @@ class SqlTransaction:
         self.names = SqlNames(session)
         self.models = SqlModels(session)
         self.job_starts = SqlJobStarts(session)
+        self.generations = SqlGenerations(session)
         self.api_keys = SqlApiKeys(session)
 
 
