@@ -17,6 +17,7 @@ from server.rpc.explanations import explanation_response
 from server.rpc.paging import page_size
 from server.settings import Settings
 from server.usecases.explain_hit import Asked, explain_hit
+from server.usecases.judge_match import MatchJudge
 from server.usecases.search_compounds import search_compounds, search_many
 
 _TARGETS = {
@@ -50,6 +51,7 @@ class SearchServicer(SearchServiceServicer):
         self._ports = ports
         self._calls = calls
         self._settings = settings
+        self._judge = MatchJudge(ports)
 
     async def SearchCompounds(self, request: pb.SearchCompoundsRequest, context: Any) -> pb.SearchCompoundsResponse:
         """Stage timings come back in the trailing metadata, as seconds."""
@@ -61,6 +63,7 @@ class SearchServicer(SearchServiceServicer):
             self._ports,
             max_text_characters=self._settings.max_text_characters,
             timeout_seconds=context.time_remaining(),
+            judge=self._judge,
         )
         context.set_trailing_metadata(((TIMINGS, ",".join(f"{stage};{seconds:.6f}" for stage, seconds in page.timings_seconds.items())),))
         return asked.response(page)
@@ -88,6 +91,7 @@ class SearchServicer(SearchServiceServicer):
                 self._ports,
                 max_text_characters=self._settings.max_text_characters,
                 timeout_seconds=timeout_seconds,
+                judge=self._judge,
             )
         )
         return pb.BatchSearchCompoundsResponse(

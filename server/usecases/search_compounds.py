@@ -19,6 +19,7 @@ from server.domain.filters import Filter
 from server.domain.search import VECTOR_LEGS, Hit, Interpretation, Kind, Leg, Query, SearchPage
 from server.ports import Ports, Question, ScoredPoint, Transaction, Vector
 from server.usecases.fuse_legs import fuse, leg_scores, weights_of
+from server.usecases.judge_match import MatchJudge
 from server.usecases.parse_filter import parse_filter
 from server.usecases.resolve_structures import matched_atoms, nearest_structures, patterns_of, resolve_structures
 from server.usecases.understand_query import Understood, checked_text, understand
@@ -86,21 +87,34 @@ class _Search:
 
 
 def search_compounds(
-    query: Query, filter_text: str, ports: Ports, *, max_text_characters: int, timeout_seconds: float | None = None
+    query: Query,
+    filter_text: str,
+    ports: Ports,
+    *,
+    max_text_characters: int,
+    timeout_seconds: float | None = None,
+    judge: MatchJudge | None = None,
 ) -> SearchPage:
-    """Ranks compounds by the query.
+    """Ranks compounds by the query; `judge` says whether that is any good, without it only finding nothing is bad.
 
     Raises EMPTY_QUERY, TEXT_TOO_LONG, the chemistry door's reasons, LIBRARY_NOT_FOUND, COMPOUND_NOT_FOUND, INVALID_FILTER, UNKNOWN_FIELD,
     INVALID_SMARTS and TIMEOUT for structures in the filter, INVALID_ARGUMENT for a page beyond what the search reaches and for weights that make no sense.
     """
-    [page] = search_many([(query, filter_text)], ports, max_text_characters=max_text_characters, timeout_seconds=timeout_seconds)
+    [page] = search_many(
+        [(query, filter_text)], ports, max_text_characters=max_text_characters, timeout_seconds=timeout_seconds, judge=judge
+    )
     if isinstance(page, AtomasError):
         raise page
     return page
 
 
 def search_many(
-    queries: Sequence[tuple[Query, str]], ports: Ports, *, max_text_characters: int, timeout_seconds: float | None = None
+    queries: Sequence[tuple[Query, str]],
+    ports: Ports,
+    *,
+    max_text_characters: int,
+    timeout_seconds: float | None = None,
+    judge: MatchJudge | None = None,
 ) -> list[SearchPage | AtomasError]:
     """A page, or the reason why there is none, for each (query, filter), in order. Queries share forward passes and calls of the index."""
     timings = Timings()
@@ -127,7 +141,7 @@ def search_many(
             with timings.stage("search"):
                 _ask_fingerprints(search, ports)
                 _keep_named(search, ports)
-            results[place] = _page(search, ports, timings)
+            results[place] = _page(search, ports, timings, judge)
         except AtomasError as error:
             results[place] = error
     return [results[place] for place in range(len(queries))]
@@ -259,8 +273,9 @@ def _keep_named(search: _Search, ports: Ports) -> None:
     search.named = [id for id in ids if id in passing]
 
 
-def _page(search: _Search, ports: Ports, timings: Timings) -> SearchPage:
+def _page(search: _Search, ports: Ports, timings: Timings, judge: MatchJudge | None) -> SearchPage:
     query = search.query
+    by_words = search.understood.interpretation.kind is Kind.TEXT
     end = query.offset + query.limit
     with timings.stage("fuse"):
         scores = fuse(search.found, search.weights, search.depth) if search.weights else _listed(search, ports)
@@ -291,7 +306,7 @@ def _page(search: _Search, ports: Ports, timings: Timings) -> SearchPage:
         ports.index.model_version,
         timings.seconds,
         search.understood.interpretation,
-        no_good_match=not order,
+        no_good_match=not order or (by_words and judge is not None and judge.no_good_match(search.found, search.understood.text)),
         end=end,
         reach=search.reach,
     )
