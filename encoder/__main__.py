@@ -1,4 +1,4 @@
-"""Command line of the encoder: `python -m encoder train RECIPE`, `python -m encoder evaluate retrieval`."""
+"""Command line of the encoder: `python -m encoder train RECIPE`, `python -m encoder evaluate retrieval|captioning|generation`."""
 
 import argparse
 import json
@@ -12,7 +12,9 @@ from rdkit import RDLogger
 
 from encoder.checkpoint import CheckpointError
 from encoder.inference import Encoder
+from encoder.training import writing_commands
 from encoder.training.dataset import DatasetError
+from encoder.training.decoding_recipes import DECODER_RECIPES
 from encoder.training.evaluate import evaluate_retrieval, read_retrieval_task
 from encoder.training.hierarchy import HierarchySchedule, train_hierarchy
 from encoder.training.recipes import RECIPES, read_training_set, train
@@ -42,12 +44,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m encoder", description="Train and judge the encoder of molecules and texts.")
     commands = parser.add_subparsers(dest="command", required=True)
     training = commands.add_parser("train", help="train a recipe; an interrupted run continues")
-    training.add_argument("recipe", choices=sorted([*RECIPES, HIERARCHY]), help="what to train")
-    data = os.environ.get("ATOMAS_TRAINING_DATA")
+    training.add_argument("recipe", choices=sorted([*RECIPES, HIERARCHY, *DECODER_RECIPES]), help="what to train")
+    data = Path(os.environ.get("ATOMAS_TRAINING_DATA") or _ROOT / "data" / "sample_pairs")
     training.add_argument(
         "--data",
         type=Path,
-        default=Path(data) if data else _ROOT / "data" / "sample_pairs",
+        default=data,
         help="folder of the pairs (ATOMAS_TRAINING_DATA; default: the shipped sample)",
     )
     training.add_argument("--out", type=Path, help="folder of the run (default: runs/RECIPE)")
@@ -57,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     training.add_argument(
         "--threads", type=int, default=os.cpu_count(), help="processor threads; results are reproducible with the same number"
     )
+    training.add_argument("--model", type=Path, help="checkpoint that a decoder is trained on top of (default: the shipped weights)")
     evaluation = commands.add_parser("evaluate", help="judge a checkpoint")
     judgements = evaluation.add_subparsers(dest="judgement", required=True)
     retrieval = judgements.add_parser("retrieval", help="text to molecule search in the Text2Mol protocol")
@@ -67,12 +70,16 @@ def _parser() -> argparse.ArgumentParser:
     retrieval.add_argument("--model", type=Path, help="checkpoint folder (default: the shipped weights)")
     retrieval.add_argument("--threads", type=int, default=os.cpu_count(), help="processor threads and processes")
     retrieval.add_argument("--json", action="store_true", help="print one JSON document instead of lines")
+    writing_commands.add_judgements(judgements, data)
     return parser
 
 
 def _train(options: argparse.Namespace) -> None:
     torch.set_num_threads(options.threads)
     out = options.out or _ROOT / "runs" / options.recipe
+    if options.recipe in DECODER_RECIPES:
+        writing_commands.train(options, out)
+        return
     if options.recipe == HIERARCHY:
         start = (options.start or _ROOT / "runs" / "bag") / "checkpoint"
         schedule = HierarchySchedule()
@@ -87,6 +94,9 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    if options.judgement in writing_commands.JUDGEMENTS:
+        writing_commands.judge(options)
+        return
     encoder = Encoder.load(options.model, options.threads)
     task = read_retrieval_task(options.pairs, options.candidates, options.threads)
     results = evaluate_retrieval(encoder, task, report=(lambda line: None) if options.json else print)

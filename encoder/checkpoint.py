@@ -53,10 +53,11 @@ def save_checkpoint(
     }
     files = {_WEIGHTS: save(tensors), _FEATURES: to_bytes(features)}
     manifest = {"format": FORMAT, "config": model.config.to_json(), "features": FEATURES_VERSION, "standard": STANDARD_VERSION}
-    return _write(folder, files, manifest)
+    return write_files(folder, files, manifest)
 
 
-def _write(folder: Path, files: dict[str, bytes], manifest: dict[str, Any]) -> str:
+def write_files(folder: Path, files: dict[str, bytes], manifest: dict[str, Any]) -> str:
+    """Write the files of a checkpoint, the manifest with their hashes last; return the version."""
     manifest = {**manifest, "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
@@ -71,17 +72,17 @@ def add_hierarchy(source: Path, target: Path, model: AtomasEncoder) -> str:
     Everything else is copied as it is stored: tables that were quantised twice would be others.
     """
     manifest = read_manifest(source)
-    contents = {name: _verified(source / name, manifest) for name in manifest["sha256"]}
+    contents = {name: verified(source / name, manifest) for name in manifest["sha256"]}
     tensors = {name: tensor for name, tensor in load(contents[_WEIGHTS]).items() if not name.startswith("hierarchy.")}
     added = {name: tensor for name, tensor in model.state_dict().items() if name.startswith("hierarchy.")}
     contents[_WEIGHTS] = save(tensors | {name: tensor.to(torch.float16).contiguous() for name, tensor in added.items()})
-    return _write(target, contents, {**manifest, "config": model.config.to_json()})
+    return write_files(target, contents, {**manifest, "config": model.config.to_json()})
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
     """Read a checkpoint into 32-bit floats; CheckpointError when it is missing, damaged, foreign or made for other features."""
     manifest = read_manifest(folder)
-    contents = {name: _verified(folder / name, manifest) for name in (_WEIGHTS, _FEATURES)}
+    contents = {name: verified(folder / name, manifest) for name in (_WEIGHTS, _FEATURES)}
     features = parse_json(folder / _FEATURES, contents[_FEATURES])
     try:
         tensors = load(contents[_WEIGHTS])
@@ -109,7 +110,8 @@ def _dequantised(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return state | {name: dequantise(parts) for name, parts in tables.items()}
 
 
-def _verified(path: Path, manifest: dict[str, Any]) -> bytes:
+def verified(path: Path, manifest: dict[str, Any]) -> bytes:
+    """The content of a checkpoint's file; CheckpointError when it is missing or not what the manifest says."""
     content = read_file(path)
     hashes = manifest.get("sha256")
     if not isinstance(hashes, dict) or hashlib.sha256(content).hexdigest() != hashes.get(path.name):

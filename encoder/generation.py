@@ -1,6 +1,6 @@
 """Generation: batched beam search and seeded sampling of many candidates per item, counted and deduplicated."""
 
-# Shape legend:  B items still decoding, N rows of one item (beams or draws), L tokens written, V outputs, E encoder tokens, C encoder width
+# Shape legend:  B items still decoding, N rows of one item (beams or draws), L tokens written, V outputs
 
 import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -12,6 +12,17 @@ import torch
 from torch import Tensor
 
 from encoder.model.decoder import END, Decoder, Task
+from encoder.model.source import Source
+
+
+class Cancelled(Exception):  # noqa: N818  # no error: whoever asked has gone
+    """Decoding was given up because its caller wished so."""
+
+
+def never() -> bool:
+    """A caller who never gives up."""
+    return False
+
 
 Identify = Callable[[tuple[int, ...]], Hashable | None]
 """Identity of a candidate by its token ids, None when it is invalid: candidates of equal identity are one."""
@@ -48,7 +59,7 @@ class Sampling:
 
     count: int
     """Candidates wanted of each item."""
-    seed: int
+    seed: int | Sequence[int]
     """Same seed, same answer; asking for more candidates of a seed continues the same draws."""
     max_tokens: int
     """Longest sequence, its end not counted."""
@@ -105,22 +116,23 @@ class _Collector:
 
 @torch.inference_mode()
 def sample(
-    decoder: Decoder, task: Task, encoder_BEC: Tensor, encoder_mask_BE: Tensor, sampling: Sampling, identify: Identify = by_ids
+    decoder: Decoder, task: Task, source: Source, sampling: Sampling, identify: Identify = by_ids, cancelled: Callable[[], bool] = never
 ) -> list[Generated]:
     """Draw candidates of every item, likeliest first, in rounds until each has `count` or has used up its draws.
 
-    The draws of an item depend on the seed and on the item alone, not on the batch it is in.
+    The draws of an item depend on the seed and on the item alone, not on the batch it is in. `cancelled` is asked before every token;
+    raises `Cancelled` when it says so.
     """
-    collectors = [_Collector(identify) for _ in range(len(encoder_BEC))]
+    collectors = [_Collector(identify) for _ in range(len(source))]
     # One stream of numbers for all items, a row per draw: what a draw gets depends neither on the item's place nor on `count`.
     stream = np.random.default_rng(sampling.seed)
     remaining = sampling.max_draws or sampling.count
     with _evaluating(decoder):
         while remaining and (open_items := [item for item, collected in enumerate(collectors) if len(collected.kept) < sampling.count]):
             rows = min(sampling.count, remaining)
-            chances_NL = torch.from_numpy(stream.random((rows, sampling.max_tokens + 1))).to(encoder_BEC.device)
-            items_B = torch.tensor(open_items, device=encoder_BEC.device)
-            drawn = _draw(decoder, task, encoder_BEC[items_B], encoder_mask_BE[items_B], sampling, chances_NL)
+            chances_NL = torch.from_numpy(stream.random((rows, sampling.max_tokens + 1))).to(source.tokens_BEC.device)
+            items_B = torch.tensor(open_items, device=source.tokens_BEC.device)
+            drawn = _draw(decoder, task, source.select(items_B), sampling, chances_NL, cancelled)
             for item, sequences in zip(open_items, drawn, strict=True):
                 for outputs, log_probability in sequences:
                     collectors[item].add(outputs, log_probability)
@@ -132,18 +144,20 @@ def sample(
 
 
 def _draw(
-    decoder: Decoder, task: Task, encoder_BEC: Tensor, encoder_mask_BE: Tensor, sampling: Sampling, chances_NL: Tensor
+    decoder: Decoder, task: Task, source: Source, sampling: Sampling, chances_NL: Tensor, cancelled: Callable[[], bool]
 ) -> list[list[tuple[list[int], float]]]:
     """Write one sequence per row of chances for every item; returns outputs, END included where it came, and log-probabilities."""
-    batch, rows = len(encoder_BEC), len(chances_NL)
-    state = decoder.start(task, encoder_BEC, encoder_mask_BE)
-    outputs_BNL = torch.full((batch, rows, chances_NL.shape[1]), END, device=encoder_BEC.device)
-    totals_BN = torch.zeros(batch, rows, dtype=torch.float64, device=encoder_BEC.device)
-    ended_BN = torch.zeros(batch, rows, dtype=torch.bool, device=encoder_BEC.device)
-    lengths_BN = torch.zeros(batch, rows, dtype=torch.long, device=encoder_BEC.device)
-    items_B = torch.arange(batch, device=encoder_BEC.device)
+    batch, rows, device = len(source), len(chances_NL), source.tokens_BEC.device
+    state = decoder.start(task, source)
+    outputs_BNL = torch.full((batch, rows, chances_NL.shape[1]), END, device=device)
+    totals_BN = torch.zeros(batch, rows, dtype=torch.float64, device=device)
+    ended_BN = torch.zeros(batch, rows, dtype=torch.bool, device=device)
+    lengths_BN = torch.zeros(batch, rows, dtype=torch.long, device=device)
+    items_B = torch.arange(batch, device=device)
     last_BN = outputs_BNL[:, :, 0]
     for position in range(chances_NL.shape[1]):
+        if cancelled():
+            raise Cancelled
         log_probability_BNV = decoder.step(state, last_BN)
         last_BN = _choose(_without_empty(log_probability_BNV, position), chances_NL[:, position], sampling)
         running_BN = ~ended_BN[items_B]
@@ -193,21 +207,22 @@ def _without_empty(log_probability_BNV: Tensor, position: int) -> Tensor:
 def beam_search(
     decoder: Decoder,
     task: Task,
-    encoder_BEC: Tensor,
-    encoder_mask_BE: Tensor,
+    source: Source,
     beams: int,
     max_tokens: int,
     length_penalty: float = 1.0,
     identify: Identify = by_ids,
+    cancelled: Callable[[], bool] = never,
 ) -> list[Generated]:
     """Search the likeliest sequences of every item, at most `beams` of each, best first.
 
     Sequences are ranked by log-probability / length ** length_penalty, the end counted: 0 ranks by probability, 1 by its mean per token. An
     item is done when its finished sequences are as many as the beams and better than its best unfinished one at its present length.
+    `cancelled` is asked before every token; raises `Cancelled` when it says so.
     """
     if beams < 1 or max_tokens < 1:
         raise ValueError("beams and max_tokens must be at least 1")
-    batch, device = len(encoder_BEC), encoder_BEC.device
+    batch, device = len(source), source.tokens_BEC.device
     results: list[list[tuple[list[int], float]]] = [[] for _ in range(batch)]
     items_B = torch.arange(batch, device=device)
     totals_BN = torch.full((batch, beams), -math.inf, device=device)
@@ -217,8 +232,10 @@ def beam_search(
     finished = _Finished.none(running_BNL)
     last_BN = running_BNL[:, :, 0]
     with _evaluating(decoder):
-        state = decoder.start(task, encoder_BEC, encoder_mask_BE)
+        state = decoder.start(task, source)
         for position in range(max_tokens + 1):
+            if cancelled():
+                raise Cancelled
             total_BNV = totals_BN[:, :, None] + _without_empty(decoder.step(state, last_BN), position)
             finished = finished.with_more(total_BNV[:, :, END], running_BNL, (position + 1) ** length_penalty)
             totals_BN, places_BN = _best(total_BNV[:, :, END + 1 :].flatten(1), beams)

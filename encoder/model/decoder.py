@@ -1,15 +1,19 @@
-"""Decoder of both directions: writes texts of molecules and molecules of texts, token by token, over the encoder's tokens."""
+"""Decoder of both directions: writes texts of molecules and molecules of texts, token by token, over what it reads and may copy."""
 
-# Shape legend:  B items, N rows of one item (beams or samples), R = B x N rows, L tokens written, E encoder tokens, C encoder width,
-#                D width, H heads, V outputs of a task (END, then its tokens)
+# Shape legend:  B items, N rows of one item (beams or samples), R = B x N rows, L tokens written, S tokens read, M copyable tokens, D width,
+#                H heads, V outputs of a task (END, then its tokens), P outputs that a match looks back at
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from enum import IntEnum
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from encoder.model.reader import MATCHED, Reader, earlier, matched
+from encoder.model.source import Source
 
 END = 0
 """Output that closes every sequence; token i of the task's vocabulary is output i + 1."""
@@ -36,9 +40,11 @@ class DecoderConfig:
     """Number of SMILES tokens that can be written."""
     encoder_width: int
     """Width of the encoder's tokens that it reads."""
+    encoder_dimension: int
+    """Dimension of the encoder's vectors that it reads."""
     width: int = 256
     """Width of its own tokens."""
-    layers: int = 2
+    layers: int = 3
     """Number of layers, each of self-attention, cross-attention and a gated feed-forward network."""
     heads: int = 4
     """Attention heads; each takes an even part of the width."""
@@ -46,10 +52,28 @@ class DecoderConfig:
     """Hidden width of the feed-forward network."""
     dropout: float = 0.1
     """Share of activations dropped in training."""
+    manners: int = 8
+    """Manners of text that can be asked for."""
+    neighbours: int = 16
+    """Neighbours that can be told apart by rank; those beyond share the last."""
 
     def vocabulary(self, task: Task) -> int:
         """Number of tokens that the task writes with."""
         return self.text_vocabulary if task == Task.DESCRIBE else self.smiles_vocabulary
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "DecoderConfig":
+        """Read what `to_json` wrote; ValueError when fields are unknown or missing."""
+        if unknown := sorted(set(values) - {field.name for field in fields(cls)}):
+            raise ValueError(f"unknown fields in the decoder configuration: {', '.join(unknown)}")
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ValueError(f"the decoder configuration is incomplete: {error}") from error
 
 
 def pad_targets(sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
@@ -68,14 +92,19 @@ class DecoderState:
     """What incremental decoding remembers; rows are grouped by item."""
 
     task: Task
+    source: Source
     outputs_VD: Tensor
     """Embeddings of what the task can write."""
-    bias_B11E: Tensor
-    """Zero on real encoder tokens, as good as minus infinity on padding."""
-    cross: list[tuple[Tensor, Tensor]]
-    """Per layer, keys and values (B, H, E, D/H) of the encoder's tokens, shared by the rows of an item."""
+    bias_B11S: Tensor
+    """Zero on real tokens of what is read, as good as minus infinity on padding."""
+    cross: tuple[Tensor, Tensor]
+    """Keys and values (B, H, S, D/H) of what is read, shared by the layers and by the rows of an item."""
+    copy_keys_BMD: Tensor
+    """Keys by which copyable tokens are chosen."""
     written: list[Tensor]
     """Per layer, keys and values (2, R, H, room, D/H) of the tokens written so far, with room for more."""
+    last_RP: Tensor
+    """The outputs written last, the latest first; END before the beginning."""
     length: int = 0
     """Inputs taken so far, the prefix included."""
 
@@ -95,20 +124,23 @@ class DecoderState:
     def select_rows(self, rows_R: Tensor) -> None:
         """Continue from these rows: indices into the present ones, which stay with their items."""
         self.written = [keys_values[:, rows_R] for keys_values in self.written]
+        self.last_RP = self.last_RP[rows_R]
 
     def select_items(self, items_B: Tensor) -> None:
         """Drop all items but these (indices into the present ones), with their rows."""
-        rows = self.written[0].shape[1] // self.bias_B11E.shape[0]
+        rows = self.written[0].shape[1] // self.bias_B11S.shape[0]
         self.select_rows((items_B[:, None] * rows + torch.arange(rows, device=items_B.device)).flatten())
-        self.bias_B11E = self.bias_B11E[items_B]
-        self.cross = [(key[items_B], value[items_B]) for key, value in self.cross]
+        self.source = self.source.select(items_B)
+        self.bias_B11S, self.copy_keys_BMD = self.bias_B11S[items_B], self.copy_keys_BMD[items_B]
+        self.cross = self.cross[0][items_B], self.cross[1][items_B]
 
 
 class Decoder(nn.Module):
-    """A T5-style decoder (pre-norm, no biases, gated feed-forward, tied embeddings) with rotary positions.
+    """A T5-style decoder (pre-norm, no biases, gated feed-forward, tied embeddings) with rotary positions, that can also copy.
 
     One set of weights serves both directions. The prefix of the task begins every sequence, and only what the task can write is scored: a
-    molecule never holds a word, nor does its computation pay for the words.
+    molecule never holds a word, nor does its computation pay for the words. One softmax runs over the outputs of the task and over the
+    copyable tokens of the source together; an output's probability is its own plus that of all its copies.
     """
 
     def __init__(self, config: DecoderConfig) -> None:
@@ -116,42 +148,99 @@ class Decoder(nn.Module):
         if config.width % (2 * config.heads):
             raise ValueError(f"width {config.width} does not give each of {config.heads} heads an even part")
         self.config = config
-        self.prefix = nn.Embedding(len(Task), config.width)
-        self.end = nn.Parameter(torch.randn(1, config.width))
-        self.tokens = nn.ParameterList(torch.randn(config.vocabulary(task), config.width) for task in Task)
+        scale = config.width**-0.5
+        self.prefix = nn.Parameter(torch.randn(len(Task), config.width))
+        self.manner = nn.Parameter(torch.randn(config.manners, config.width))
+        self.end = nn.Parameter(torch.randn(1, config.width) * scale)
+        self.tokens = nn.ParameterList(torch.randn(config.vocabulary(task), config.width) * scale for task in Task)
+        self.reader = Reader(config.encoder_width, config.encoder_dimension, config.width, config.neighbours, config.dropout)
+        self.cross_key_value = nn.Linear(config.width, 2 * config.width, bias=False)
         self.layers = nn.ModuleList(_Layer(config) for _ in range(config.layers))
         self.norm = nn.RMSNorm(config.width)
+        self.copy_query = nn.Linear(config.width, config.width, bias=False)
+        self.copy_key = nn.Linear(config.width, config.width, bias=False)
+        self.match = nn.Linear(config.width, 1)
+        nn.init.zeros_(self.match.weight)
+        nn.init.ones_(self.match.bias)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, targets_BL: Tensor, task: Task, encoder_BEC: Tensor, encoder_mask_BE: Tensor) -> Tensor:
-        """Logits (B, L, V) of the targets (`pad_targets`), each from those before it: position i predicts target i."""
+    def forward(self, targets_BL: Tensor, task: Task, source: Source) -> Tensor:
+        """Log-probabilities (B, L) of the targets (`pad_targets`), each from those before it."""
         outputs_VD = self._outputs(task)
-        before_BLD = F.embedding(targets_BL[:, :-1], outputs_VD)
-        prefix_B1D = self.prefix.weight[task].expand(len(targets_BL), 1, -1)
-        hidden_BLD = self.dropout(torch.cat([prefix_B1D, before_BLD], dim=1))
-        bias_B11E = _padding_bias(encoder_mask_BE, hidden_BLD.dtype)
+        cross, bias_B11S, copy_keys_BMD = self._read(source, outputs_VD)
+        before_BLD = self._embed(targets_BL[:, :-1], outputs_VD)
+        first_B1D = (self.prefix[task] + self.manner[source.manner_B])[:, None]
+        hidden_BLD = self.dropout(torch.cat([first_B1D, before_BLD], dim=1))
         rotation = _rotation(0, targets_BL.shape[1], self.config.width // self.config.heads, hidden_BLD)
         for layer in self._layers():
-            hidden_BLD = layer(hidden_BLD, rotation, layer.read(encoder_BEC), bias_B11E)
-        return self._logits(hidden_BLD, outputs_VD)
+            hidden_BLD = layer(hidden_BLD, rotation, cross, bias_B11S)
+        hidden_BLD = self.dropout(self.norm(hidden_BLD))
+        logits_BLV = hidden_BLD @ outputs_VD.T
+        own_BL = logits_BLV.gather(2, targets_BL[:, :, None]).squeeze(2)
+        total_BL = logits_BLV.logsumexp(dim=2)
+        if source.copied_BM.shape[1] == 0:
+            alone_BL: Tensor = own_BL - total_BL
+            return alone_BL
+        history_BLP = torch.stack([earlier(targets_BL, back) for back in range(1, MATCHED + 1)], dim=2)
+        copies_BLM = self._copy_logits(hidden_BLD, history_BLP, source, copy_keys_BMD)
+        # The lowest finite number instead of minus infinity: a row without any copy would have NaN gradients.
+        lowest = torch.finfo(copies_BLM.dtype).min / 2
+        same_BLM = targets_BL[:, :, None] == source.copied_BM[:, None]
+        copied_BL = copies_BLM.masked_fill(~same_BLM, lowest).logsumexp(dim=2)
+        return torch.logaddexp(own_BL, copied_BL) - torch.logaddexp(total_BL, copies_BLM.logsumexp(dim=2))
 
-    def start(self, task: Task, encoder_BEC: Tensor, encoder_mask_BE: Tensor) -> DecoderState:
-        """Prepare incremental decoding: the encoder's keys and values are computed once per item, however many rows it will have."""
-        bias_B11E = _padding_bias(encoder_mask_BE, encoder_BEC.dtype)
-        return DecoderState(task, self._outputs(task), bias_B11E, [layer.read(encoder_BEC) for layer in self._layers()], [])
+    def start(self, task: Task, source: Source) -> DecoderState:
+        """Prepare incremental decoding: what is read is read once per item, however many rows it will have."""
+        outputs_VD = self._outputs(task)
+        cross, bias_B11S, copy_keys_BMD = self._read(source, outputs_VD)
+        return DecoderState(task, source, outputs_VD, bias_B11S, cross, copy_keys_BMD, [], torch.empty(0, MATCHED, dtype=torch.long))
 
     def step(self, state: DecoderState, last_BN: Tensor) -> Tensor:
         """Log-probabilities (B, N, V) of the next output after the outputs written last; the first step takes them for the prefix.
 
         The shape of the first `last_BN` fixes the number of rows of each item; its content does not matter.
         """
-        prefix_D = self.prefix.weight[state.task]
-        hidden_BND = F.embedding(last_BN, state.outputs_VD) if state.length else prefix_D.expand(*last_BN.shape, -1)
+        source = state.source
+        if state.length:
+            hidden_BND = self._embed(last_BN, state.outputs_VD)
+            state.last_RP = torch.cat([last_BN.reshape(-1, 1), state.last_RP[:, :-1]], dim=1)
+        else:
+            hidden_BND = (self.prefix[state.task] + self.manner[source.manner_B])[:, None].expand(*last_BN.shape, -1)
+            state.last_RP = torch.full((last_BN.numel(), MATCHED), END, device=last_BN.device)
         rotation = _rotation(state.length, 1, self.config.width // self.config.heads, hidden_BND)
         for index, layer in enumerate(self._layers()):
             hidden_BND = layer.step(hidden_BND, state, index, rotation)
         state.length += 1
-        return self._logits(hidden_BND, state.outputs_VD).float().log_softmax(dim=2)
+        hidden_BND = self.norm(hidden_BND)
+        logits_BNV = hidden_BND @ state.outputs_VD.T
+        if source.copied_BM.shape[1] == 0:
+            alone_BNV: Tensor = logits_BNV.log_softmax(dim=2)
+            return alone_BNV
+        copies_BNM = self._copy_logits(hidden_BND, state.last_RP.view(*last_BN.shape, -1), source, state.copy_keys_BMD)
+        outputs = logits_BNV.shape[2]
+        both_BNX = torch.cat([logits_BNV, copies_BNM], dim=2).softmax(dim=2)
+        own_BNV, copied_BNM = both_BNX[:, :, :outputs], both_BNX[:, :, outputs:]
+        own_BNV = own_BNV.scatter_add(2, source.copied_BM[:, None].expand_as(copied_BNM), copied_BNM)
+        return own_BNV.clamp_min(torch.finfo(own_BNV.dtype).tiny).log()
+
+    def _read(self, source: Source, outputs_VD: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor]:
+        """Keys and values for the layers, their padding bias, and the keys of copyable tokens."""
+        memory_BSD, mask_BS = self.reader(source, self._embed(source.copied_BM, outputs_VD))
+        key_BSD, value_BSD = self.cross_key_value(memory_BSD).chunk(2, dim=2)
+        copy_keys_BMD = self.copy_key(memory_BSD[:, memory_BSD.shape[1] - source.copied_BM.shape[1] :])
+        return (
+            (_split_heads(key_BSD, self.config.heads), _split_heads(value_BSD, self.config.heads)),
+            _bias(mask_BS, memory_BSD),
+            copy_keys_BMD,
+        )
+
+    def _copy_logits(self, hidden_BLD: Tensor, history_BLP: Tensor, source: Source, copy_keys_BMD: Tensor) -> Tensor:
+        """Logits (B, L, M) of the copyable tokens: chosen by what they are, and by whether what precedes them was just written."""
+        logits_BLM: Tensor = self.copy_query(hidden_BLD) * self.config.width**-0.5 @ copy_keys_BMD.transpose(1, 2)
+        logits_BLM = logits_BLM + self.match(hidden_BLD) * matched(history_BLP, source.copied_BM)
+        # The end of a neighbour's text, or of the part of it that is read, says nothing about where this text ends.
+        copyable_BM = source.copied_mask_BM & (source.copied_BM != END)
+        return logits_BLM.masked_fill(~copyable_BM[:, None], torch.finfo(logits_BLM.dtype).min / 2)
 
     def _layers(self) -> "list[_Layer]":
         return [layer for layer in self.layers if isinstance(layer, _Layer)]
@@ -159,10 +248,10 @@ class Decoder(nn.Module):
     def _outputs(self, task: Task) -> Tensor:
         return torch.cat([self.end, self.tokens[task]])
 
-    def _logits(self, hidden_BLD: Tensor, outputs_VD: Tensor) -> Tensor:
-        # T5's factor for tied embeddings: they are drawn at scale 1, and logits should start near scale 1 too.
-        logits_BLV: Tensor = self.dropout(self.norm(hidden_BLD)) * self.config.width**-0.5 @ outputs_VD.T
-        return logits_BLV
+    def _embed(self, outputs_BL: Tensor, outputs_VD: Tensor) -> Tensor:
+        # Tied embeddings: small enough for logits of scale 1, enlarged to scale 1 as inputs.
+        embedded_BLD: Tensor = F.embedding(outputs_BL, outputs_VD) * self.config.width**0.5
+        return embedded_BLD
 
 
 class _Layer(nn.Module):
@@ -174,50 +263,47 @@ class _Layer(nn.Module):
         self.self_in = nn.Linear(width, 3 * width, bias=False)
         self.self_out = nn.Linear(width, width, bias=False)
         self.cross_query = nn.Linear(width, width, bias=False)
-        self.cross_key_value = nn.Linear(config.encoder_width, 2 * width, bias=False)
         self.cross_out = nn.Linear(width, width, bias=False)
         self.feed_in = nn.Linear(width, 2 * config.feed_forward, bias=False)
         self.feed_out = nn.Linear(config.feed_forward, width, bias=False)
 
-    def read(self, encoder_BEC: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of the encoder's tokens."""
-        key_BED, value_BED = self.cross_key_value(encoder_BEC).chunk(2, dim=2)
-        return self._split_heads(key_BED), self._split_heads(value_BED)
-
-    def forward(self, hidden_BLD: Tensor, rotation: tuple[Tensor, Tensor], cross: tuple[Tensor, Tensor], bias_B11E: Tensor) -> Tensor:
+    def forward(self, hidden_BLD: Tensor, rotation: tuple[Tensor, Tensor], cross: tuple[Tensor, Tensor], bias_B11S: Tensor) -> Tensor:
         """Whole sequences at once, each token seeing those before it."""
-        query, key, value = map(self._split_heads, self.self_in(self.self_norm(hidden_BLD)).chunk(3, dim=2))
+        query, key, value = (_split_heads(part, self.heads) for part in self.self_in(self.self_norm(hidden_BLD)).chunk(3, dim=2))
         attended = F.scaled_dot_product_attention(_rotate(query, rotation), _rotate(key, rotation), value, is_causal=True)
         hidden_BLD = hidden_BLD + self.dropout(self.self_out(_join_heads(attended)))
-        return self._read_and_feed(hidden_BLD, cross, bias_B11E)
+        return self._read_and_feed(hidden_BLD, cross, bias_B11S)
 
     def step(self, hidden_BND: Tensor, state: DecoderState, index: int, rotation: tuple[Tensor, Tensor]) -> Tensor:
         """One more token of every row; its keys and values go to place `index` of the state."""
         hidden_R1D = self.self_norm(hidden_BND).flatten(0, 1)[:, None]
-        query, key, value = map(self._split_heads, self.self_in(hidden_R1D).chunk(3, dim=2))
+        query, key, value = (_split_heads(part, self.heads) for part in self.self_in(hidden_R1D).chunk(3, dim=2))
         attended = F.scaled_dot_product_attention(_rotate(query, rotation), *state.append(index, _rotate(key, rotation), value))
         hidden_BND = hidden_BND + self.self_out(_join_heads(attended)).view_as(hidden_BND)
-        return self._read_and_feed(hidden_BND, state.cross[index], state.bias_B11E)
+        return self._read_and_feed(hidden_BND, state.cross, state.bias_B11S)
 
-    def _read_and_feed(self, hidden_BLD: Tensor, cross: tuple[Tensor, Tensor], bias_B11E: Tensor) -> Tensor:
-        # Positions play no part here, so the rows of an item can be its queries and share its keys: no copy of the encoder per beam.
-        query = self._split_heads(self.cross_query(self.cross_norm(hidden_BLD)))
-        read = F.scaled_dot_product_attention(query, *cross, attn_mask=bias_B11E)
+    def _read_and_feed(self, hidden_BLD: Tensor, cross: tuple[Tensor, Tensor], bias_B11S: Tensor) -> Tensor:
+        # Positions play no part here, so the rows of an item can be its queries and share its keys: no copy of what is read per beam.
+        query = _split_heads(self.cross_query(self.cross_norm(hidden_BLD)), self.heads)
+        read = F.scaled_dot_product_attention(query, *cross, attn_mask=bias_B11S)
         hidden_BLD = hidden_BLD + self.dropout(self.cross_out(_join_heads(read)))
         gate, content = self.feed_in(self.feed_norm(hidden_BLD)).chunk(2, dim=2)
         fed: Tensor = hidden_BLD + self.dropout(self.feed_out(self.dropout(F.gelu(gate) * content)))
         return fed
 
-    def _split_heads(self, hidden_BLD: Tensor) -> Tensor:
-        return hidden_BLD.reshape(*hidden_BLD.shape[:2], self.heads, -1).transpose(1, 2)
+
+def _split_heads(hidden_BLD: Tensor, heads: int) -> Tensor:
+    return hidden_BLD.reshape(*hidden_BLD.shape[:2], heads, -1).transpose(1, 2)
 
 
 def _join_heads(hidden_BHLD: Tensor) -> Tensor:
     return hidden_BHLD.transpose(1, 2).flatten(2)
 
 
-def _padding_bias(mask_BE: Tensor, dtype: torch.dtype) -> Tensor:
-    return torch.zeros(mask_BE.shape, dtype=dtype, device=mask_BE.device).masked_fill(~mask_BE, torch.finfo(dtype).min)[:, None, None, :]
+def _bias(mask_BS: Tensor, like: Tensor) -> Tensor:
+    return torch.zeros(mask_BS.shape, dtype=like.dtype, device=like.device).masked_fill(~mask_BS, torch.finfo(like.dtype).min)[
+        :, None, None
+    ]
 
 
 def _rotation(first_position: int, length: int, head_width: int, like: Tensor) -> tuple[Tensor, Tensor]:

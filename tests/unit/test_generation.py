@@ -1,22 +1,25 @@
 """Generation: beams and draws against exhaustive enumeration, repeatable, apart from batch mates, counted."""
 
-# Shape legend:  B items, E encoder tokens, C encoder width
-
 import itertools
 import math
 from collections import Counter
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
-from encoder.generation import Candidate, Generated, Sampling, beam_search, rerank, sample
+from encoder.context import ReadItem, collate
+from encoder.generation import Cancelled, Candidate, Generated, Sampling, beam_search, rerank, sample
 from encoder.model.decoder import END, Decoder, DecoderConfig, Task, pad_targets
-from encoder.model.losses import generation_loss
+from encoder.model.source import Source
+from encoder.prose import Manner
 
-CONFIG = DecoderConfig(text_vocabulary=5, smiles_vocabulary=3, encoder_width=8, width=16, layers=1, heads=2, feed_forward=16, dropout=0.3)
+CONFIG = DecoderConfig(
+    text_vocabulary=5, smiles_vocabulary=3, encoder_width=8, encoder_dimension=4, width=16, layers=1, heads=2, feed_forward=16, dropout=0.3
+)
 MAX_TOKENS = 3
 ENCODER_LENGTHS = (4, 1, 9, 2, 6)
 
@@ -32,26 +35,30 @@ def decoder() -> Decoder:
     return decoder
 
 
-def encoded(lengths: tuple[int, ...] = ENCODER_LENGTHS) -> tuple[Tensor, Tensor]:
-    tokens_BEC = torch.full((len(lengths), max(lengths), CONFIG.encoder_width), 1e3)
-    for item, length in enumerate(lengths):
-        tokens_BEC[item, :length] = torch.randn(length, CONFIG.encoder_width, generator=torch.Generator().manual_seed(length))
-    return tokens_BEC, torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+def read(lengths: tuple[int, ...] = ENCODER_LENGTHS) -> Source:
+    """Items of so many encoder tokens, those of an odd number with a neighbour to copy from."""
+    items = []
+    for length in lengths:
+        generator = torch.Generator().manual_seed(length)
+        pieces = [[[0, 1, 2, 1]]] if length % 2 else []
+        vectors = torch.randn(1 + len(pieces), CONFIG.encoder_dimension, generator=generator)
+        tokens_EC = torch.randn(length, CONFIG.encoder_width, generator=generator)
+        items.append(ReadItem(tokens_EC, vectors[0], Manner.PROSE, pieces, vectors[1:], np.ones(len(pieces), np.float32)))
+    return collate(items)
 
 
-def log_probability(decoder: Decoder, task: Task, ids: tuple[int, ...], encoder_BEC: Tensor, mask_BE: Tensor) -> float:
+def log_probability(decoder: Decoder, task: Task, ids: tuple[int, ...], source: Source) -> float:
     """Log-probability of one sequence and its end, decoded at once."""
     targets_BL, _ = pad_targets([ids])
     with torch.no_grad():
-        log_probability_LV = decoder(targets_BL, task, encoder_BEC, mask_BE)[0].log_softmax(dim=1)
-    return float(log_probability_LV.gather(1, targets_BL[0][:, None]).sum())
+        return float(decoder(targets_BL, task, source).sum())
 
 
-def every_sequence(decoder: Decoder, task: Task, encoder_BEC: Tensor, mask_BE: Tensor) -> dict[tuple[int, ...], float]:
+def every_sequence(decoder: Decoder, task: Task, source: Source) -> dict[tuple[int, ...], float]:
     """Log-probability of every sequence of 1 to 3 tokens."""
     tokens = range(CONFIG.vocabulary(task))
     sequences = itertools.chain.from_iterable(itertools.product(tokens, repeat=length) for length in range(1, MAX_TOKENS + 1))
-    return {ids: log_probability(decoder, task, ids, encoder_BEC, mask_BE) for ids in sequences}
+    return {ids: log_probability(decoder, task, ids, source) for ids in sequences}
 
 
 def assert_same(some: Generated, other: Generated) -> None:
@@ -63,10 +70,10 @@ def assert_same(some: Generated, other: Generated) -> None:
 @pytest.mark.parametrize("task", list(Task))
 @pytest.mark.parametrize("length_penalty", [0.0, 1.0])
 def test_a_wide_beam_search_finds_the_best_of_all_sequences(decoder: Decoder, task: Task, length_penalty: float) -> None:
-    encoder_BEC, mask_BE = encoded()
-    found = beam_search(decoder, task, encoder_BEC, mask_BE, beams=30, max_tokens=MAX_TOKENS, length_penalty=length_penalty)
+    source = read()
+    found = beam_search(decoder, task, source, beams=30, max_tokens=MAX_TOKENS, length_penalty=length_penalty)
     for item, generated in enumerate(found):
-        exact = every_sequence(decoder, task, encoder_BEC[item : item + 1], mask_BE[item : item + 1])
+        exact = every_sequence(decoder, task, source.select(torch.tensor([item])))
         ranked = sorted(exact, key=lambda ids: -exact[ids] / (len(ids) + 1) ** length_penalty)
         assert [candidate.ids for candidate in generated.candidates[:5]] == ranked[:5]
         for candidate in generated.candidates:
@@ -74,24 +81,25 @@ def test_a_wide_beam_search_finds_the_best_of_all_sequences(decoder: Decoder, ta
 
 
 def test_one_beam_follows_the_likeliest_token_and_ends_where_the_mean_is_best(decoder: Decoder) -> None:
-    encoder = encoded((4,))
+    source = read((4,))
     path: list[int] = []
-    for _ in range(6):
-        with torch.no_grad():
-            logits_V = decoder(pad_targets([path])[0], Task.DESCRIBE, *encoder)[0, -1]
-        path.append(int(logits_V[1:].argmax()))
+    with torch.no_grad():
+        state = decoder.start(Task.DESCRIBE, source)
+        last_BN = torch.zeros(1, 1, dtype=torch.long)
+        for _ in range(6):
+            last_BN = decoder.step(state, last_BN)[:, :, 1:].argmax(dim=2) + 1
+            path.append(int(last_BN) - 1)
     prefixes = [tuple(path[:length]) for length in range(1, 7)]
-    best = max(prefixes, key=lambda ids: log_probability(decoder, Task.DESCRIBE, ids, *encoder) / (len(ids) + 1))
-    (generated,) = beam_search(decoder, Task.DESCRIBE, *encoder, beams=1, max_tokens=6)
+    best = max(prefixes, key=lambda ids: log_probability(decoder, Task.DESCRIBE, ids, source) / (len(ids) + 1))
+    (generated,) = beam_search(decoder, Task.DESCRIBE, source, beams=1, max_tokens=6)
     assert [candidate.ids for candidate in generated.candidates] == [best]
 
 
 @pytest.mark.parametrize("beams", [1, 2, 4])
 def test_fault_12_beams_of_a_batch_equal_those_of_each_item_alone(decoder: Decoder, beams: int) -> None:
-    encoder_BEC, mask_BE = encoded()
-    together = beam_search(decoder, Task.DESCRIBE, encoder_BEC, mask_BE, beams, max_tokens=12)
+    together = beam_search(decoder, Task.DESCRIBE, read(), beams, max_tokens=12)
     for item, length in enumerate(ENCODER_LENGTHS):
-        (alone,) = beam_search(decoder, Task.DESCRIBE, *encoded((length,)), beams, max_tokens=12)
+        (alone,) = beam_search(decoder, Task.DESCRIBE, read((length,)), beams, max_tokens=12)
         assert_same(together[item], alone)
         assert 1 <= len(alone.candidates) <= beams
 
@@ -104,17 +112,17 @@ def test_fault_12_draws_are_the_same_with_the_same_seed_and_whatever_the_batch(
     torch.manual_seed(0)
     decoder = Decoder(CONFIG).eval()
     sampling = Sampling(count, seed, max_tokens=8, temperature=temperature, top_p=top_p)
-    together = sample(decoder, Task.DESCRIBE, *encoded(), sampling)
+    together = sample(decoder, Task.DESCRIBE, read(), sampling)
     for item, length in enumerate(ENCODER_LENGTHS):
         torch.manual_seed(item)
-        (alone,) = sample(decoder, Task.DESCRIBE, *encoded((length,)), sampling)
+        (alone,) = sample(decoder, Task.DESCRIBE, read((length,)), sampling)
         assert_same(together[item], alone)
 
 
 def test_another_seed_draws_others(decoder: Decoder) -> None:
     drawn = {
         seed: tuple(
-            candidate.ids for candidate in sample(decoder, Task.DESCRIBE, *encoded((4,)), Sampling(8, seed, max_tokens=6))[0].candidates
+            candidate.ids for candidate in sample(decoder, Task.DESCRIBE, read((4,)), Sampling(8, seed, max_tokens=6))[0].candidates
         )
         for seed in range(3)
     }
@@ -122,7 +130,7 @@ def test_another_seed_draws_others(decoder: Decoder) -> None:
 
 
 def test_more_candidates_of_a_seed_continue_the_same_draws(decoder: Decoder) -> None:
-    few, many = (sample(decoder, Task.DESCRIBE, *encoded((4,)), Sampling(count, seed=5, max_tokens=6))[0].candidates for count in (4, 40))
+    few, many = (sample(decoder, Task.DESCRIBE, read((4,)), Sampling(count, seed=5, max_tokens=6))[0].candidates for count in (4, 40))
     assert {candidate.ids for candidate in few} <= {candidate.ids for candidate in many}
 
 
@@ -133,15 +141,15 @@ def draws(decoder: Decoder, task: Task, sampling: Sampling) -> Counter[tuple[int
     def remember(ids: tuple[int, ...]) -> None:
         seen[ids] += 1
 
-    sample(decoder, task, *encoded((4,)), sampling, remember)
+    sample(decoder, task, read((4,)), sampling, remember)
     return seen
 
 
 def test_draws_follow_the_probabilities_of_the_decoder(decoder: Decoder) -> None:
     drawn = 4000
     seen = draws(decoder, Task.GENERATE, Sampling(drawn, seed=1, max_tokens=MAX_TOKENS))
-    exact = every_sequence(decoder, Task.GENERATE, *encoded((4,)))
-    not_empty = 1.0 - math.exp(log_probability(decoder, Task.GENERATE, (), *encoded((4,))))
+    exact = every_sequence(decoder, Task.GENERATE, read((4,)))
+    not_empty = 1.0 - math.exp(log_probability(decoder, Task.GENERATE, (), read((4,))))
     for ids, value in exact.items():
         share = math.exp(value) / not_empty
         assert abs(seen[ids] / drawn - share) < 5 * math.sqrt(share * (1 - share) / drawn) + 1e-3, ids
@@ -149,17 +157,21 @@ def test_draws_follow_the_probabilities_of_the_decoder(decoder: Decoder) -> None
 
 def test_a_low_temperature_keeps_to_the_likeliest_token(decoder: Decoder) -> None:
     path: list[int] = []
-    while len(path) <= 12 and (not path or path[-1] != END):
-        with torch.no_grad():
-            logits_V = decoder(pad_targets([[output - 1 for output in path]])[0], Task.DESCRIBE, *encoded((4,)))[0, -1]
-        path.append(int(logits_V.argmax()) if path else int(logits_V[1:].argmax()) + 1)
-    cold = draws(decoder, Task.DESCRIBE, Sampling(20, seed=1, max_tokens=12, temperature=1e-3))
-    assert cold == {tuple(output - 1 for output in path[:-1]): 20}
+    with torch.no_grad():
+        state = decoder.start(Task.DESCRIBE, read((4,)))
+        for _ in range(6):
+            logits_V = decoder.step(state, torch.tensor([path[-1:] or [END]]))[0, 0]
+            path.append(int(logits_V[END + 1 :].argmax()) + 1 if not path else int(logits_V.argmax()))
+    (cold,) = sample(decoder, Task.DESCRIBE, read((4,)), Sampling(20, seed=1, max_tokens=5, temperature=1e-3))
+    if END in path:
+        assert [candidate.ids for candidate in cold.candidates] == [tuple(output - 1 for output in path[: path.index(END)])]
+    else:
+        assert cold.unfinished == 20
 
 
 def test_top_p_draws_the_likeliest_tokens_alone(decoder: Decoder) -> None:
     with torch.no_grad():
-        state = decoder.start(Task.DESCRIBE, *encoded((4,)))
+        state = decoder.start(Task.DESCRIBE, read((4,)))
         first_V = decoder.step(state, torch.zeros(1, 1, dtype=torch.long))[0, 0, 1:].softmax(dim=0)
     ranked = first_V.argsort(descending=True).tolist()
     top_p = float(first_V[ranked[0]]) + 0.5 * float(first_V[ranked[1]])
@@ -168,10 +180,10 @@ def test_top_p_draws_the_likeliest_tokens_alone(decoder: Decoder) -> None:
 
 
 def test_log_probabilities_are_those_of_the_decoder_whatever_the_temperature(decoder: Decoder) -> None:
-    encoder = encoded((4,))
-    (generated,) = sample(decoder, Task.DESCRIBE, *encoder, Sampling(10, seed=1, max_tokens=6, temperature=1.7, top_p=0.95))
+    source = read((4,))
+    (generated,) = sample(decoder, Task.DESCRIBE, source, Sampling(10, seed=1, max_tokens=6, temperature=1.7, top_p=0.95))
     for candidate in generated.candidates:
-        assert candidate.log_probability == pytest.approx(log_probability(decoder, Task.DESCRIBE, candidate.ids, *encoder), abs=1e-4)
+        assert candidate.log_probability == pytest.approx(log_probability(decoder, Task.DESCRIBE, candidate.ids, source), abs=1e-4)
     values = [candidate.log_probability for candidate in generated.candidates]
     assert values == sorted(values, reverse=True)
 
@@ -180,7 +192,7 @@ def test_fault_12_invalid_candidates_are_dropped_and_drawn_again_until_there_are
     def even_first(ids: tuple[int, ...]) -> tuple[int, ...] | None:
         return ids if ids[0] % 2 == 0 else None
 
-    (generated,) = sample(decoder, Task.DESCRIBE, *encoded((4,)), Sampling(10, seed=3, max_tokens=12, max_draws=500), even_first)
+    (generated,) = sample(decoder, Task.DESCRIBE, read((4,)), Sampling(10, seed=3, max_tokens=12, max_draws=500), even_first)
     assert len(generated.candidates) == 10
     assert all(candidate.ids[0] % 2 == 0 for candidate in generated.candidates)
     assert len({candidate.ids for candidate in generated.candidates}) == 10
@@ -192,8 +204,8 @@ def test_candidates_of_one_identity_are_one_and_the_likeliest_stands_for_them(de
     def as_a_set(ids: tuple[int, ...]) -> frozenset[int]:
         return frozenset(ids)
 
-    everything = sample(decoder, Task.DESCRIBE, *encoded((4,)), Sampling(200, seed=3, max_tokens=3))[0]
-    merged = sample(decoder, Task.DESCRIBE, *encoded((4,)), Sampling(200, seed=3, max_tokens=3), as_a_set)[0]
+    everything = sample(decoder, Task.DESCRIBE, read((4,)), Sampling(200, seed=3, max_tokens=3))[0]
+    merged = sample(decoder, Task.DESCRIBE, read((4,)), Sampling(200, seed=3, max_tokens=3), as_a_set)[0]
     best: dict[frozenset[int], float] = {}
     for candidate in everything.candidates:
         identity = frozenset(candidate.ids)
@@ -204,7 +216,7 @@ def test_candidates_of_one_identity_are_one_and_the_likeliest_stands_for_them(de
 
 def test_every_draw_is_accounted_for_when_nothing_is_valid(decoder: Decoder) -> None:
     sampling = Sampling(5, seed=0, max_tokens=2, max_draws=23)
-    for generated in sample(decoder, Task.DESCRIBE, *encoded(), sampling, lambda ids: None):
+    for generated in sample(decoder, Task.DESCRIBE, read(), sampling, lambda ids: None):
         assert generated.candidates == ()
         assert generated.drawn == 23 == generated.rejected + generated.unfinished
         assert generated.unfinished > 0
@@ -215,27 +227,28 @@ def test_nothing_empty_is_ever_written(decoder: Decoder) -> None:
     hasty.load_state_dict(decoder.state_dict())
     with torch.no_grad():
         hasty.end.copy_(100.0 * hasty.norm.weight)
-        hasty.prefix.weight.copy_(hasty.end.expand_as(hasty.prefix.weight))
+        hasty.prefix.copy_(hasty.end.expand_as(hasty.prefix))
+        hasty.manner.zero_()
         for weight in hasty.layers.parameters():
             weight.zero_()
-    for generated in beam_search(hasty, Task.DESCRIBE, *encoded(), beams=3, max_tokens=4):
+    for generated in beam_search(hasty, Task.DESCRIBE, read(), beams=3, max_tokens=4):
         assert all(candidate.ids for candidate in generated.candidates)
-    for generated in sample(hasty, Task.DESCRIBE, *encoded(), Sampling(6, seed=0, max_tokens=4)):
+    for generated in sample(hasty, Task.DESCRIBE, read(), Sampling(6, seed=0, max_tokens=4)):
         assert all(candidate.ids for candidate in generated.candidates)
 
 
 def test_more_beams_than_sequences_give_every_sequence_once(decoder: Decoder) -> None:
-    (generated,) = beam_search(decoder, Task.GENERATE, *encoded((4,)), beams=100, max_tokens=2)
+    (generated,) = beam_search(decoder, Task.GENERATE, read((4,)), beams=100, max_tokens=2)
     assert sorted(candidate.ids for candidate in generated.candidates) == sorted(
         itertools.chain(itertools.product(range(3), repeat=1), itertools.product(range(3), repeat=2))
     )
 
 
 def test_a_decoder_in_training_is_used_without_dropout_and_left_in_training(decoder: Decoder) -> None:
-    expected = beam_search(decoder, Task.DESCRIBE, *encoded(), beams=2, max_tokens=6)
+    expected = beam_search(decoder, Task.DESCRIBE, read(), beams=2, max_tokens=6)
     decoder.train()
     try:
-        assert beam_search(decoder, Task.DESCRIBE, *encoded(), beams=2, max_tokens=6) == expected
+        assert beam_search(decoder, Task.DESCRIBE, read(), beams=2, max_tokens=6) == expected
         assert decoder.training
     finally:
         decoder.eval()
@@ -265,38 +278,51 @@ def test_impossible_sampling_is_refused(changed: dict[str, float], message: str)
 
 def test_a_beam_search_without_beams_is_refused(decoder: Decoder) -> None:
     with pytest.raises(ValueError, match="at least 1"):
-        beam_search(decoder, Task.DESCRIBE, *encoded(), beams=0, max_tokens=5)
+        beam_search(decoder, Task.DESCRIBE, read(), beams=0, max_tokens=5)
+
+
+def test_whoever_gives_up_is_left_alone_at_the_next_token(decoder: Decoder) -> None:
+    asked = []
+
+    def after_three() -> bool:
+        asked.append(True)
+        return len(asked) > 3
+
+    with pytest.raises(Cancelled):
+        beam_search(decoder, Task.DESCRIBE, read(), beams=2, max_tokens=12, cancelled=after_three)
+    assert len(asked) == 4
+    with pytest.raises(Cancelled):
+        sample(decoder, Task.DESCRIBE, read(), Sampling(4, seed=0, max_tokens=12), cancelled=lambda: True)
 
 
 def test_a_decoder_that_learnt_its_pairs_writes_them_back_in_both_directions() -> None:
     torch.manual_seed(0)
-    decoder = Decoder(
-        DecoderConfig(text_vocabulary=9, smiles_vocabulary=9, encoder_width=8, width=32, layers=1, heads=2, feed_forward=32, dropout=0.0)
-    )
+    config = replace(CONFIG, text_vocabulary=9, smiles_vocabulary=9, width=32, feed_forward=32, dropout=0.0)
+    decoder = Decoder(config)
     texts = [(1, 2, 3, 4, 5), (1, 2, 3), (7, 7, 7, 7), (0, 8), (5, 4, 3, 2, 1)]
     molecules = [ids[::-1] for ids in texts]
-    read = torch.nn.Embedding(18, 8)
-    optimiser = torch.optim.Adam([*decoder.parameters(), *read.parameters()], lr=0.01)
+    # Random embeddings in place of the encoder; the first nine stand for the words, the others for the tokens of SMILES.
+    embeddings = torch.randn(18, config.encoder_width)
 
-    def encode(sequences: list[tuple[int, ...]], first: int) -> tuple[Tensor, Tensor]:
-        """A reader in place of the encoder: token embeddings, marked by their places."""
-        targets_BL, mask_BL = pad_targets(sequences)
-        places_LD = torch.sin(torch.arange(targets_BL.shape[1])[:, None] * torch.arange(1, 9) / 3.0)
-        return read(targets_BL.clamp_max(8) + first) + places_LD, mask_BL
+    def encode(sequences: list[tuple[int, ...]], first: int) -> Source:
+        none_K = np.zeros(0, np.float32)
+        vector_X, none_KX = torch.zeros(config.encoder_dimension), torch.zeros(0, config.encoder_dimension)
+        rows = [embeddings[torch.tensor(ids) + first] for ids in sequences]
+        return collate([ReadItem(tokens_EC, vector_X, Manner.PROSE, [], none_KX, none_K) for tokens_EC in rows])
 
     directions = {Task.DESCRIBE: (molecules, 9, texts), Task.GENERATE: (texts, 0, molecules)}
+    optimiser = torch.optim.Adam(decoder.parameters(), lr=0.01)
     for _ in range(120):
         loss = torch.zeros(())
         for task, (inputs, first, outputs) in directions.items():
             targets_BL, mask_BL = pad_targets(outputs)
-            loss = loss + generation_loss(decoder(targets_BL, task, *encode(inputs, first)), targets_BL, mask_BL)
+            loss = loss - decoder(targets_BL, task, encode(inputs, first))[mask_BL].mean()
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         optimiser.step()
     for task, (inputs, first, outputs) in directions.items():
-        with torch.no_grad():
-            encoder = encode(inputs, first)
-        found = beam_search(decoder, task, *encoder, beams=4, max_tokens=10)
+        source = encode(inputs, first)
+        found = beam_search(decoder, task, source, beams=4, max_tokens=10)
         assert [generated.candidates[0].ids for generated in found] == outputs
-        drawn = sample(decoder, task, *encoder, Sampling(4, seed=0, max_tokens=10, temperature=0.5))
+        drawn = sample(decoder, task, source, Sampling(4, seed=0, max_tokens=10, temperature=0.5))
         assert [generated.candidates[0].ids for generated in drawn] == outputs

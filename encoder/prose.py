@@ -1,0 +1,43 @@
+"""How descriptions of molecules are worded: one opening for all, and which manner a text is written in."""
+
+import re
+from enum import IntEnum
+
+
+class Manner(IntEnum):
+    """Kinds of text about a molecule that a decoder is trained to write, and asked for by."""
+
+    PROSE = 0
+    """A definition with roles, classes and relations, as ChEBI's descriptions are."""
+    CLASSES = 1
+    """Classes and roles only, a line or less."""
+    NAME = 2
+    """The common name."""
+    SYSTEMATIC_NAME = 3
+    """The IUPAC name."""
+    OTHER = 4
+    """Where it is found, what it looks like, what it is used for."""
+
+
+SUBJECT = "The molecule"
+"""How every description names its molecule, so that the name is not part of the description."""
+
+_IT = re.compile(r"^it(?=,? (?:is|was|has|are|appears|belongs|also)\b)", re.IGNORECASE)
+_DEFINITION = re.compile(rf"^{SUBJECT} is (?:an?|the|one) ")
+_ELSEWHERE = re.compile(r"natural product found|class of organic compounds known as|^\S+ \S+ is an? \S+ used ")
+_SHORTEST_PROSE = 15
+"""Words; the shortest description of ChEBI-20 has 20."""
+
+
+def normalise(text: str) -> str:
+    """The text with one space between words, beginning "The molecule is" where it began "It is"."""
+    return _IT.sub(SUBJECT, " ".join(text.split()))
+
+
+def manner_of(text: str) -> Manner:
+    """The manner of a normalised description, not of a name."""
+    if _ELSEWHERE.search(text):
+        return Manner.OTHER
+    if _DEFINITION.match(text):
+        return Manner.PROSE if len(text.split()) >= _SHORTEST_PROSE else Manner.CLASSES
+    return Manner.CLASSES if text.startswith(("It has a role", "It is a")) else Manner.OTHER
