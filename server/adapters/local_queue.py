@@ -70,10 +70,18 @@ class LocalQueue:
             self._failures[job] += retry_of(reason, self._attempts).attempts is not None
             if self._failures[job] >= self._attempts:
                 self._failures.pop(job)
-                give_up(job, reason, message)
+                self._give_up(job, reason, message, give_up)
             else:
                 self._stopping.wait(self._retry_seconds)
                 self.send(job)
+
+    @staticmethod
+    def _give_up(job: Job, reason: Reason, message: str, give_up: Callable[[Job, Reason, str], None]) -> None:
+        try:
+            give_up(job, reason, message)
+        except Exception:
+            # The sweep sends the job again, and it is given up then.
+            log.warning("job could not be given up", job=job.name, exc_info=True)
 
     @staticmethod
     def _attempt(job: Job, run: Callable[[Job], None]) -> tuple[Reason | None, str]:

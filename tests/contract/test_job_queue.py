@@ -189,6 +189,22 @@ def test_a_job_that_cannot_be_done_is_given_up_with_its_reason(
     assert bench.done == []
 
 
+def test_a_job_that_cannot_even_be_given_up_stops_nobody(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = ReadChunk("a", 3)
+    bench.failures[job] = [RuntimeError("secret")] * ATTEMPTS
+
+    def fail(job: Job, reason: Reason, message: str) -> None:
+        raise AtomasError(Reason.DATABASE_UNAVAILABLE, "away")
+
+    queue = LocalQueue(ATTEMPTS, retry_seconds=0.01)
+    queue.start(bench.run, fail)
+    queue.send(job)
+    wait_for(lambda: len(bench.attempts) == ATTEMPTS, "the job was not tried")
+    queue.send(ReadChunk("a", 4))
+    wait_for(lambda: ReadChunk("a", 4) in bench.done, "the queue stands still")
+    queue.close()
+
+
 @pytest.mark.parametrize("broker", ["redis_server", "rabbitmq_server"])
 def test_a_broker_that_refuses_us_fails_no_sender_and_is_named_to_who_asks(broker: str, request: pytest.FixtureRequest) -> None:
     server: LocalService = request.getfixturevalue(broker)
