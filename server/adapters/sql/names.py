@@ -13,8 +13,8 @@ from server.domain.compounds import Compound
 from server.domain.names import id_key, keys_of, name_key, near_keys, normalised
 from server.domain.search import NamedCompound
 
-# Rows read for each compound wanted: names that share a number need not be one typo apart.
-_CANDIDATES = 8
+# Compounds looked at for one text, of whatever library: names that share a number need not be one typo apart.
+_CANDIDATES = 1_000
 
 
 class SqlNames:
@@ -40,11 +40,11 @@ class SqlNames:
         wanted = [key for key in keys if key is not None]
         if not wanted:
             return []
-        query = _visible(libraries).join(name_keys, name_keys.c.compound_key == compounds.c.key).where(name_keys.c.number.in_(wanted))
-        rows = self._session.connection.execute(query.order_by(compounds.c.key).limit(limit * _CANDIDATES))
-        # One row for each number of the compound.
-        said = {(row.id, row.inchikey): row.records for row in rows}
-        found = [match for place, records in said.items() for match in _matches(text, typos, *place, records)]
+        # In two steps: asked in one, SQLite would rather walk all compounds in their order than sort a few.
+        some = select(name_keys.c.compound_key).distinct().where(name_keys.c.number.in_(wanted)).limit(_CANDIDATES)
+        chosen = list(self._session.connection.scalars(some))
+        rows = self._session.connection.execute(_visible(libraries).where(compounds.c.key.in_(chosen))) if chosen else ()
+        found = [match for row in rows for match in _matches(text, typos, row.id, row.inchikey, row.records)]
         return found[:limit]
 
 
