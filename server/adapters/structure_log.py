@@ -18,7 +18,7 @@ from server.adapters.structure_table import ELEMENT_WORDS, ID_BYTES, SKELETON_LE
 log = structlog.get_logger(__name__)
 
 _MAGIC = b"ATOMAS-STRUCTURES\n"
-_FORMAT = 1
+_FORMAT = 2
 # Length and checksum before every record.
 _FRAME = struct.Struct("<QI")
 _BATCH = struct.Struct("<II")

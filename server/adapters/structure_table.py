@@ -22,6 +22,8 @@ FIRST, LAST, POPCOUNT = 1, 1 + WORDS, 1 + WORDS
 COLUMNS = WORDS + 2
 ID_BYTES, SKELETON_LETTERS, ELEMENT_WORDS = 16, 14, 2
 _TANIMOTO = 0
+_EVERY_WORD = np.uint64(2**64 - 1)
+_EVERY_BIT = b"\xff" * (8 * WORDS)
 # Every so many rows gives a guess at the score of the k-th neighbour.
 _SAMPLE_STEP = 16
 # More neighbours than wanted are taken from the guess on, so that one guess is nearly always enough.
@@ -77,7 +79,7 @@ def columns_of(ids: Bytes, skeletons: Bytes, morgan: Bytes, smiles: Sequence[str
         if molecule is None:
             raise ValueError("a structure of the library is no SMILES that RDKit reads")
         molecules.append(bytes(molecule.ToBinary(0)))
-        patterns.append(_pattern_bytes(molecule))
+        patterns.append(_target_bits(molecule))
         elements[row] = _element_bits([atom.GetAtomicNum() for atom in molecule.GetAtoms()])
     pattern = np.frombuffer(b"".join(patterns), np.uint8).reshape(-1, WORDS * 8)
     return Columns(ids, skeletons, elements, _words(morgan), _words(pattern), molecules)
@@ -111,7 +113,7 @@ class StructureTable:
     def containing(self, pattern: Pattern, deadline: float, keep: "Keeping") -> Rows:
         """Rows whose molecule holds the pattern. Raises TooSlowError after the deadline, in seconds of time.monotonic."""
         screen = np.zeros(COLUMNS, np.uint64)
-        screen[FIRST:LAST] = _words(np.frombuffer(_pattern_bytes(pattern.query), np.uint8).reshape(1, -1))[0]
+        screen[FIRST:LAST] = np.frombuffer(_query_bits(pattern.query), "<u8")
         passed = SubstructureScreenout(screen, self._pattern, 0, len(self)).astype(np.intp)
         needed = _element_bits(required_elements(pattern))
         passed = passed[self.alive[passed] & ((self.columns.elements[passed] & needed) == needed).all(axis=1)]
@@ -121,11 +123,12 @@ class StructureTable:
 
     def contained_in(self, molecule: Chem.Mol, deadline: float, keep: "Keeping") -> Rows:
         """Rows whose molecule is a substructure of this one. Raises as `containing`."""
-        words = _words(np.frombuffer(_pattern_bytes(molecule), np.uint8).reshape(1, -1))[0]
+        words = np.frombuffer(_target_bits(molecule), "<u8")
         elements = _element_bits([atom.GetAtomicNum() for atom in molecule.GetAtoms()])
         mask = self.alive & ((self.columns.elements & ~elements) == 0).all(axis=1)
         rows = np.flatnonzero(mask)
-        rows = rows[((self.columns.pattern[rows] & ~words) == 0).all(axis=1)]
+        bits = self.columns.pattern[rows]
+        rows = rows[((bits & ~words) == 0).all(axis=1) | (bits == _EVERY_WORD).all(axis=1)]
         params = match_parameters(1)
         found = [row for row in _in_time(rows, deadline) if molecule.HasSubstructMatch(self.molecule(row, keep), params)]
         return np.array(found, np.intp)
@@ -216,7 +219,22 @@ def _in_time(rows: Rows, deadline: float) -> Iterator[int]:
         yield row
 
 
-def _pattern_bytes(molecule: Chem.Mol) -> bytes:
+def _query_bits(query: Chem.Mol) -> bytes:
+    """Bits that every molecule has which holds the query."""
+    return bytes(len(_EVERY_BIT)) if _misleads_screening(query) else _pattern_bits(query)
+
+
+def _target_bits(molecule: Chem.Mol) -> bytes:
+    """At least the bits of everything that the molecule holds."""
+    return _EVERY_BIT if _misleads_screening(molecule) else _pattern_bits(molecule)
+
+
+def _misleads_screening(molecule: Chem.Mol) -> bool:
+    """Whether a bond counts as aromatic for RDKit's pattern fingerprint but not for its matching: the triple bond of an aryne."""
+    return any(bond.GetIsAromatic() and bond.GetBondType() != Chem.BondType.AROMATIC for bond in molecule.GetBonds())
+
+
+def _pattern_bits(molecule: Chem.Mol) -> bytes:
     return bytes(DataStructs.BitVectToBinaryText(Chem.PatternFingerprint(molecule, fpSize=FINGERPRINT_BITS)))
 
 

@@ -46,6 +46,8 @@ PATTERNS = [
     "O=c1cc[nH]cc1",
     "[C;X4;!R]~[O;D1]",
     "Cc1ccccc1.O",
+    "C#C",
+    "c1ccccc#1",
 ]
 
 
@@ -59,7 +61,19 @@ def molecules() -> list[Molecule]:
     with gzip.open(ROOT / "data" / "chebi_sample.jsonl.gz", "rt", encoding="utf-8") as source:
         smiles = [json.loads(line)["smiles"] for line, _ in zip(source, range(2 * COUNT), strict=False)][::2]
     found = {}
-    for text in [*smiles, "CC(=O)[O-].[Na+]", "CC(=O)O", "[Xe]", "*CCO", "C[13CH3]", "c1ccc2ccccc2c1", "O", "N[C@@H](C)C(=O)O"]:
+    for text in [
+        *smiles,
+        "CC(=O)[O-].[Na+]",
+        "CC(=O)O",
+        "[Xe]",
+        "*CCO",
+        "C[13CH3]",
+        "c1ccc2ccccc2c1",
+        "O",
+        "N[C@@H](C)C(=O)O",
+        "COc1cc#ccc1",
+        "CC#C",
+    ]:
         try:
             molecule = standardise(text)
         except MoleculeError:
@@ -96,7 +110,8 @@ def test_a_pattern_finds_what_it_matches_and_nothing_else(index: StructureIndex,
 
 def test_a_superstructure_is_asked_for_its_parts(index: StructureIndex, molecules: list[Molecule]) -> None:
     found = 0
-    for whole in sorted(molecules, key=lambda m: -m.descriptors.heavy_atoms)[5:40:5]:
+    aryne = standardise("COc1cc#ccc1C")
+    for whole in [aryne, *sorted(molecules, key=lambda m: -m.descriptors.heavy_atoms)[5:40:5]]:
         query = Chem.MolFromSmiles(whole.smiles)
         right = [point_id("lib", m.inchikey) for m in molecules if query.HasSubstructMatch(Chem.MolFromSmiles(m.smiles))]
         assert sorted(index.contained_in(whole.smiles, ["lib"])) == sorted(right)
