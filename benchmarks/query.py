@@ -15,7 +15,7 @@ from pathlib import Path
 
 from atomas import Client
 from benchmarks.library import queries, shipped_library
-from server.bootstrap import service
+from server.bootstrap import service, trust
 from server.domain.search import VECTOR_LEGS, Leg
 from server.observability import configure_logs
 from server.ports import Ports, Question
@@ -84,7 +84,7 @@ class Served:
         return self
 
     async def _start(self) -> App:
-        app = App(self._ports, self._settings)
+        app = App(self._ports, self._settings, trust(self._settings))
         self.address = f"127.0.0.1:{await app.start()}"
         return app
 

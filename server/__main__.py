@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from encoder.manifest import CheckpointError
 from server.domain.errors import AtomasError
+from server.key_commands import add_key_commands
 from server.observability import configure_logs
 from server.settings import Settings, as_markdown, environment_name
 from server.upkeep import add_commands
@@ -63,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("structures", help="keep the structures of a fleet: answers searches by substructure and fingerprint")
     parser.set_defaults(run=None)
     add_commands(commands)
+    add_key_commands(commands)
     return parser
 
 
@@ -77,7 +79,9 @@ def _migrate(settings: Settings) -> int:
 
 def _keep_structures(settings: Settings) -> int:
     from server.bootstrap import structure_server
+    from server.rpc.exposure import require_private_keeper
 
+    require_private_keeper(settings)
     stopped = threading.Event()
     for sign in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sign, lambda *_: stopped.set())
@@ -89,15 +93,15 @@ def _keep_structures(settings: Settings) -> int:
 
 
 def _serve(settings: Settings) -> int:
-    from server.bootstrap import service
+    from server.bootstrap import service, trust
     from server.rest.http_server import HttpServer
     from server.rpc.app import App
 
     async def run() -> None:
-        app = App(ports, settings)
+        app = App(ports, settings, trust(settings))
         port = await app.start()
         host = settings.listen.rpartition(":")[0]
-        http = HttpServer(app.methods, settings) if settings.http_listen else None
+        http = HttpServer(app.methods, app.gate, settings) if settings.http_listen else None
         portal = f" and on {await http.start()}" if http else ""
         print(f"Atomas serves on {host}:{port}{portal}, data in {settings.place}, model {ports.encoder.model.version}.", flush=True)
         stopped = asyncio.Event()

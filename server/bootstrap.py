@@ -19,6 +19,7 @@ from server.adapters.keeper_process import KeeperProcess
 from server.adapters.live_models import LiveModels, present_encoder, present_index
 from server.adapters.local_queue import LocalQueue
 from server.adapters.model_places import ModelPlaces, facts_of, find_checkpoint, version_of
+from server.adapters.password_hashes import PasswordHashes
 from server.adapters.rdkit_structures import Keeper, RdkitStructures
 from server.adapters.sql.migrate import migrate
 from server.adapters.sql.transaction import SqlDatabase
@@ -26,7 +27,7 @@ from server.adapters.structure_absence import NoStructures
 from server.domain.errors import AtomasError, Reason
 from server.domain.models import StoredModel
 from server.jobs import EmbedCompounds, EncodeItems
-from server.ports import Encoder, Ports, StructureIndex
+from server.ports import Database, Encoder, Ports, StructureIndex, Trust
 from server.settings import Settings
 from server.usecases.manage_models import settle_serving
 from server.usecases.track_operations import give_up, run_job, sweep
@@ -69,6 +70,26 @@ def worker(settings: Settings, queues: Sequence[str], app: "Celery") -> Iterator
         if EncodeItems.queue in queues:
             stack.callback(_repeat(models.open_ready, FOLLOW_SECONDS, "models"))
         yield _fleet_ports(settings, database, chemistry, models, app, stack)
+
+
+def trust(settings: Settings) -> Trust:
+    """By what callers are known. Raises INVALID_ARGUMENT for a key set that cannot be read."""
+    tokens = None
+    if settings.jwt_jwks_file is not None:
+        from server.adapters.json_web_tokens import JsonWebTokens
+
+        tokens = JsonWebTokens(settings.jwt_jwks_file, settings.jwt_audience, settings.jwt_issuer, settings.jwt_scope_claim)
+    return Trust(settings.auth_required, PasswordHashes(), tokens)
+
+
+@contextmanager
+def metadata_database(settings: Settings) -> Iterator[Database]:
+    """The database alone, also beside a running service. Raises SCHEMA_MISMATCH, DATABASE_UNAVAILABLE."""
+    with ExitStack() as stack:
+        if not settings.database_url:
+            settings.data_dir.mkdir(parents=True, exist_ok=True)
+            migrate(settings.sql_url)
+        yield _database(settings, stack)
 
 
 @contextmanager

@@ -20,7 +20,8 @@ class Settings(BaseSettings):
 
     listen: str = Field("127.0.0.1:50051", description="Address and port of the gRPC server; port 0 takes a free one.")
     http_listen: str = Field(
-        "127.0.0.1:8080", description="Address and port of the portal and the REST interface; port 0 takes a free one, empty serves neither."
+        "127.0.0.1:8080",
+        description="Address and port of the portal and the REST interface; port 0 takes a free one, empty serves neither.",
     )
     http_hosts: str = Field(
         "",
@@ -122,6 +123,38 @@ class Settings(BaseSettings):
     index_optimise_points: int = Field(
         100_000, ge=100, description="Points in the in-process index from which an HNSW graph replaces exact search."
     )
+    auth_required: bool = Field(
+        False,
+        description="Every call needs an API key or a token; the first key is made by `python -m server keys create`. docs/security.md tells more.",
+    )
+    allow_insecure: bool = Field(
+        False,
+        description="Serve addresses that other machines reach without keys or without TLS: where a network that nobody else is on does their work.",
+    )
+    tls_certificate: pathlib.Path | None = Field(
+        None,
+        description="PEM file of the server's certificate chain, for gRPC and HTTP; a renewed file is used from the next connection on.",
+    )
+    tls_key: pathlib.Path | None = Field(None, description="PEM file of the certificate's private key.")
+    tls_client_ca: pathlib.Path | None = Field(
+        None, description="PEM file of the authorities whose client certificates are let in, and no others: mutual TLS."
+    )
+    jwt_jwks_file: pathlib.Path | None = Field(
+        None,
+        description="JSON Web Key Set of an identity provider, whose tokens are then taken like API keys; a changed file is read again.",
+    )
+    jwt_audience: str = Field("", description="Name of this service in the claim `aud` of tokens.")
+    jwt_issuer: str = Field("", description="Who makes the tokens, as in their claim `iss`; empty for anyone with a key of the set.")
+    jwt_scope_claim: str = Field("scope", description="Claim whose words `atomas:LIBRARY:LEVEL` say what the bearer may do.")
+    max_calls: int = Field(512, ge=0, description="Calls and streams at once, of all callers together; 0 for no limit.")
+    caller_calls: int = Field(128, ge=0, description="Calls and streams at once of one caller; 0 for no limit.")
+    caller_units_per_second: float = Field(
+        0.0,
+        ge=0,
+        description="Queries, imported rows and embedded items that one caller may send in a second, in the long run; 0 for no limit.",
+    )
+    caller_units_reserve: float = Field(1_000.0, ge=1, description="Units that a caller who was quiet may send at once.")
+    library_max_compounds: int = Field(0, ge=0, description="Compounds from which a library takes no more rows; 0 for no limit.")
     shutdown_seconds: float = Field(10.0, ge=0, description="Grace given to running calls when the server stops.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log record that is written.")
     log_format: Literal["text", "json"] = Field("text", description="Log lines for people or for machines.")

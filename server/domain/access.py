@@ -85,7 +85,9 @@ def parse_scope(text: str) -> Scope:
     """`chebi:read`, `-:admin`. Raises INVALID_ARGUMENT."""
     library, _, level = text.rpartition(":")
     if level.upper() not in Level.__members__:
-        raise AtomasError(Reason.INVALID_ARGUMENT, f"{text[:80]!r} is no scope: write LIBRARY:read, LIBRARY:write or LIBRARY:admin, - for all.")
+        raise AtomasError(
+            Reason.INVALID_ARGUMENT, f"{text[:80]!r} is no scope: write LIBRARY:read, LIBRARY:write or LIBRARY:admin, - for all."
+        )
     return checked(Scope(library.removeprefix("libraries/"), Level[level.upper()]))
 
 
@@ -98,4 +100,6 @@ def checked(scope: Scope) -> Scope:
 
 def denied() -> AtomasError:
     """The one refusal for what is forbidden and for what does not exist: it tells nobody which it was."""
-    return AtomasError(Reason.PERMISSION_DENIED, "This caller may not do that here, or there is no such place. Ask for a key with the scope it needs.")
+    return AtomasError(
+        Reason.PERMISSION_DENIED, "This caller may not do that here, or there is no such place. Ask for a key with the scope it needs."
+    )

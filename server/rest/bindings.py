@@ -9,7 +9,15 @@ from google.api import annotations_pb2, resource_pb2
 from google.longrunning import operations_proto_pb2
 from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
 
-from atomas.v1 import embedding_service_pb2, library_pb2, library_service_pb2, model_service_pb2, search_service_pb2, structure_service_pb2
+from atomas.v1 import (
+    access_service_pb2,
+    embedding_service_pb2,
+    library_pb2,
+    library_service_pb2,
+    model_service_pb2,
+    search_service_pb2,
+    structure_service_pb2,
+)
 
 CONTRACT: Sequence[FileDescriptor] = (
     library_service_pb2.DESCRIPTOR,
@@ -17,6 +25,7 @@ CONTRACT: Sequence[FileDescriptor] = (
     structure_service_pb2.DESCRIPTOR,
     embedding_service_pb2.DESCRIPTOR,
     model_service_pb2.DESCRIPTOR,
+    access_service_pb2.DESCRIPTOR,
     operations_proto_pb2.DESCRIPTOR,
 )
 _VARIABLE = re.compile(r"\{([a-z_.]+)(?:=([^}]+))?\}")
@@ -100,7 +109,7 @@ def _id_name(collection: str) -> str:
 def _singulars() -> dict[str, str]:
     """`libraries` -> `library`, from the contract's resources."""
     found = {"operations": "operation"}
-    for file in (library_pb2.DESCRIPTOR, model_service_pb2.DESCRIPTOR):
+    for file in (library_pb2.DESCRIPTOR, model_service_pb2.DESCRIPTOR, access_service_pb2.DESCRIPTOR):
         for message in file.message_types_by_name.values():
             resource = message.GetOptions().Extensions[resource_pb2.resource]
             if resource.plural:

@@ -11,6 +11,7 @@ from starlette.requests import Request
 
 from server.domain.errors import AtomasError
 from server.rest.refusals import RefusedError, refused_by_gateway, refused_by_service
+from server.rpc.authentication import Gate
 from server.rpc.errors import code_of, status_of
 from server.rpc.interceptors import REQUEST_ID, STATUS_DETAILS, Watched
 from server.rpc.methods import MethodTable
@@ -53,8 +54,21 @@ class HttpContext:
 class Caller:
     """Calls methods by their paths."""
 
-    def __init__(self, methods: MethodTable) -> None:
+    def __init__(self, methods: MethodTable, gate: Gate) -> None:
         self._methods = methods
+        self._gate = gate
+
+    async def admit(self, request: Request, path: str = "", message: Message | None = None) -> None:
+        """Lets in those who are known, before their bodies are read; with a method and a message only those who may call it so.
+
+        Raises RefusedError. The methods themselves ask again.
+        """
+        try:
+            caller = await self._gate.identify(HttpContext(request))
+            if path:
+                self._gate.authorise(caller, path, message)
+        except AtomasError as error:
+            raise refused_by_service(code_of(error.reason), status_of(error), "") from None
 
     def offers(self, path: str) -> bool:
         """Whether the service implements the method."""

@@ -11,12 +11,13 @@ from grpc import StatusCode
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from atomas.v1.library_service_pb2 import ImportCompoundsRequest
 from atomas.v1.structure_service_pb2 import DrawStructureResponse
 from server.domain.errors import AtomasError
 from server.rest.bindings import Binding, Template, bindings, parse_template
 from server.rest.calls import Caller, HttpContext, not_offered
 from server.rest.exports import export_response
-from server.rest.imports import import_response
+from server.rest.imports import IMPORT_COMPOUNDS, import_response
 from server.rest.openapi import openapi_document
 from server.rest.refusals import RefusedError, refused_by_gateway, refused_by_service
 from server.rest.transcode import as_json, request_message
@@ -67,6 +68,8 @@ class Gateway:
         wanted = "GET" if request.method == "HEAD" else request.method
         for verb, values, call in fitting:
             if verb == wanted:
+                if call != self._openapi:
+                    await self._caller.admit(request)
                 return await call(request, values)
         allowed = ", ".join(sorted({verb for verb, _, _ in fitting}))
         message = f"{request.method} makes no sense here; {allowed} does."
@@ -106,6 +109,8 @@ class Gateway:
         return b"".join(pieces)
 
     async def _import(self, request: Request, values: Mapping[str, str]) -> Response:
+        start = ImportCompoundsRequest.Start(parent=values["parent"])
+        await self._caller.admit(request, IMPORT_COMPOUNDS, ImportCompoundsRequest(start=start))
         return await import_response(request, values["parent"], self._caller, self._settings.http_upload_bytes)
 
     async def _export(self, request: Request, values: Mapping[str, str]) -> Response:

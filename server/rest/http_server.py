@@ -15,6 +15,8 @@ from server.portal.pages import portal
 from server.rest.calls import Caller
 from server.rest.gateway import Gateway
 from server.rest.guards import Guards, allowed_hosts
+from server.rpc.authentication import Gate
+from server.rpc.certificates import Certificates
 from server.rpc.methods import MethodTable
 from server.settings import Settings
 
@@ -22,9 +24,9 @@ _BACKLOG = 512
 _KEEP_ALIVE_SECONDS = 75
 
 
-def http_app(methods: MethodTable, settings: Settings) -> ASGIApp:
+def http_app(methods: MethodTable, gate: Gate, settings: Settings) -> ASGIApp:
     """Everything that is served over HTTP."""
-    gateway, pages = Gateway(Caller(methods), settings), portal()
+    gateway, pages = Gateway(Caller(methods, gate), settings), portal()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"].startswith("/v1/") or scope["path"] == "/openapi.json":
@@ -39,11 +41,13 @@ def http_app(methods: MethodTable, settings: Settings) -> ASGIApp:
 class HttpServer:
     """The HTTP side of a service: `start` to serve, `stop` to drain."""
 
-    def __init__(self, methods: MethodTable, settings: Settings) -> None:
+    def __init__(self, methods: MethodTable, gate: Gate, settings: Settings) -> None:
         self._settings = settings
+        certificates = self._certificates = Certificates.of(settings)
         self._server = _Server(
             uvicorn.Config(
-                http_app(methods, settings),
+                http_app(methods, gate, settings),
+                ssl_context_factory=(lambda config, default: certificates.http_context()) if certificates else None,
                 lifespan="off",
                 ws="none",
                 access_log=False,
@@ -61,7 +65,7 @@ class HttpServer:
         host, _, port = self._settings.http_listen.rpartition(":")
         bound = _bound(host.strip("[]"), port)
         self._serving = asyncio.create_task(self._server.serve(sockets=[bound]))
-        return f"http://{host}:{bound.getsockname()[1]}/"
+        return f"{'https' if self._certificates else 'http'}://{host}:{bound.getsockname()[1]}/"
 
     async def stop(self) -> None:
         """Takes no new requests and lets running ones end within the grace period."""

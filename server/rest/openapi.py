@@ -18,6 +18,7 @@ _IDS = {
     "library": r"^[a-z0-9][a-z0-9-]{0,62}$",
     "compound": r"^[A-Z]{14}-[A-Z]{10}-[A-Z]$",
     "operation": r"^[0-9a-f]{32}$",
+    "apiKey": r"^[a-z0-9]{10}$",
     "model": r"^[A-Za-z0-9._-]{1,128}$",
 }
 _FILE: Schema = {"type": "string", "contentMediaType": "application/octet-stream"}

@@ -49,6 +49,8 @@ class RefusedError(Exception):
         retry = RetryInfo()
         if any(detail.Unpack(retry) for detail in self.status.details):
             headers["Retry-After"] = str(max(1, math.ceil(retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9)))
+        if self.http_status == HTTP_STATUS[StatusCode.UNAUTHENTICATED]:
+            headers["WWW-Authenticate"] = "Bearer"
         return JSONResponse(MessageToDict(self.status), self.http_status, headers)
 
 

@@ -9,17 +9,30 @@ from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from atomas.v1 import embedding_service_pb2, library_service_pb2, model_service_pb2, search_service_pb2, structure_service_pb2
+from atomas.v1 import (
+    access_service_pb2,
+    embedding_service_pb2,
+    library_service_pb2,
+    model_service_pb2,
+    search_service_pb2,
+    structure_service_pb2,
+)
+from atomas.v1.access_service_pb2_grpc import add_AccessServiceServicer_to_server
 from atomas.v1.embedding_service_pb2_grpc import add_EmbeddingServiceServicer_to_server
 from atomas.v1.library_service_pb2_grpc import add_LibraryServiceServicer_to_server
 from atomas.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 from atomas.v1.search_service_pb2_grpc import add_SearchServiceServicer_to_server
 from atomas.v1.structure_service_pb2_grpc import add_StructureServiceServicer_to_server
 from server.domain.errors import AtomasError, Reason
-from server.ports import Ports
+from server.ports import Ports, Trust
+from server.rpc.access_servicer import AccessServicer
+from server.rpc.authentication import Gate
 from server.rpc.calls import Calls
+from server.rpc.certificates import Certificates
+from server.rpc.exposure import require_protection
 from server.rpc.interceptors import CallInterceptor
 from server.rpc.library_servicer import LibraryServicer
+from server.rpc.limits import CallLimits
 from server.rpc.methods import MethodTable
 from server.rpc.model_servicer import EmbeddingServicer, ModelServicer
 from server.rpc.operations_servicer import OperationsServicer
@@ -34,6 +47,7 @@ SERVICES: Sequence[str] = (
     embedding_service_pb2.DESCRIPTOR.services_by_name["EmbeddingService"].full_name,
     model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
     structure_service_pb2.DESCRIPTOR.services_by_name["StructureService"].full_name,
+    access_service_pb2.DESCRIPTOR.services_by_name["AccessService"].full_name,
     "google.longrunning.Operations",
 )
 
@@ -41,8 +55,10 @@ SERVICES: Sequence[str] = (
 class App:
     """The service on a port: `start` to serve, `stop` to drain."""
 
-    def __init__(self, ports: Ports, settings: Settings) -> None:
+    def __init__(self, ports: Ports, settings: Settings, trust: Trust) -> None:
         self._settings = settings
+        limits = CallLimits(settings.max_calls, settings.caller_calls, settings.caller_units_per_second, settings.caller_units_reserve)
+        self.gate = Gate(ports.database, trust, limits)
         self._calls = Calls(settings.request_threads, settings.request_queue)
         self._health = health.aio.HealthServicer()
         self._server = aio.server(
@@ -57,21 +73,28 @@ class App:
             ],
         )
         # Every service is added to gRPC through the table, from which the HTTP gateway calls.
-        self.methods = MethodTable(self._server, ports.models)
+        self.methods = MethodTable(self._server, ports.models, self.gate.guarded)
         services: Any = self.methods
-        add_LibraryServiceServicer_to_server(LibraryServicer(ports, self._calls), services)
+        add_LibraryServiceServicer_to_server(LibraryServicer(ports, self._calls, settings), services)
         add_SearchServiceServicer_to_server(SearchServicer(ports, self._calls, settings), services)
         add_StructureServiceServicer_to_server(StructureServicer(ports, self._calls), services)
         add_EmbeddingServiceServicer_to_server(EmbeddingServicer(ports, self._calls, settings), services)
         add_ModelServiceServicer_to_server(ModelServicer(ports, self._calls), services)
+        add_AccessServiceServicer_to_server(AccessServicer(ports.database, trust.hashes, self._calls), services)
         add_OperationsServicer_to_server(OperationsServicer(ports, self._calls), services)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection([*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
 
     async def start(self) -> int:
-        """Binds, serves, reports SERVING; returns the port. Raises INVALID_ARGUMENT when the address cannot be taken."""
+        """Binds, serves, reports SERVING; returns the port. Raises INVALID_ARGUMENT when the address cannot be taken or is not protected."""
+        require_protection(self._settings)
+        certificates = Certificates.of(self._settings)
         try:
-            port = self._server.add_insecure_port(self._settings.listen)
+            port = (
+                self._server.add_secure_port(self._settings.listen, certificates.grpc_credentials())
+                if certificates
+                else self._server.add_insecure_port(self._settings.listen)
+            )
         except RuntimeError:
             port = 0
         if not port:
@@ -90,6 +113,7 @@ class App:
         await self._health.enter_graceful_shutdown()
         await self._server.stop(self._settings.shutdown_seconds)
         self._calls.close()
+        self.gate.close()
 
     async def wait(self) -> None:
         """Returns when the server has stopped."""

@@ -1,7 +1,7 @@
 """Domain values to messages of the contract and back."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from google.longrunning import operations_pb2
@@ -29,6 +29,14 @@ def timestamp(time: datetime | None) -> Timestamp | None:
     message = Timestamp()
     message.FromDatetime(time)
     return message
+
+
+def aware(message: Timestamp) -> datetime:
+    """Raises INVALID_ARGUMENT for a time that no calendar knows."""
+    try:
+        return message.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise AtomasError(Reason.INVALID_ARGUMENT, "The time is none that a calendar knows.") from None
 
 
 def library_message(library: Library) -> library_pb2.Library:

@@ -8,6 +8,7 @@ from google.protobuf.empty_pb2 import Empty
 from atomas.v1 import library_pb2
 from atomas.v1 import library_service_pb2 as pb
 from atomas.v1.library_service_pb2_grpc import LibraryServiceServicer
+from server.domain.access import Level
 from server.domain.errors import AtomasError, Reason
 from server.domain.libraries import Library
 from server.domain.operations import State
@@ -15,7 +16,10 @@ from server.ports import Ports
 from server.rpc import convert, names, page_tokens
 from server.rpc.calls import Calls
 from server.rpc.paging import page_size
+from server.settings import Settings
 from server.usecases import export_compounds, import_compounds, manage_libraries, track_operations
+from server.usecases.authorise import may, require_operation, visible_libraries
+from server.usecases.library_quota import require_room
 
 # What a deletion waits for the library's name to be free again: enough for some ten thousand compounds.
 PURGE_PATIENCE_SECONDS = 3.0
@@ -27,7 +31,8 @@ _EXPORT_BYTES = 1024 * 1024
 class LibraryServicer(LibraryServiceServicer):
     """Converts, calls, converts back."""
 
-    def __init__(self, ports: Ports, calls: Calls) -> None:
+    def __init__(self, ports: Ports, calls: Calls, settings: Settings) -> None:
+        self._library_max_compounds = settings.library_max_compounds
         self._ports = ports
         self._calls = calls
 
@@ -42,7 +47,12 @@ class LibraryServicer(LibraryServiceServicer):
     async def ListLibraries(self, request: pb.ListLibrariesRequest, context: Any) -> pb.ListLibrariesResponse:
         scope = page_tokens.scope_of(request)
         size = page_size(request.page_size, 100)
-        found = await self._calls.run(manage_libraries.list_libraries, page_tokens.decode(request.page_token, scope), size + 1, self._ports)
+        after = page_tokens.decode(request.page_token, scope)
+        found = await self._calls.run(visible_libraries, self._ports)
+        if found is None:
+            found = await self._calls.run(manage_libraries.list_libraries, after, size + 1, self._ports)
+        else:
+            found = [library for library in found if library.id > after][: size + 1]
         token = page_tokens.encode(found[size - 1].id, scope) if len(found) > size else ""
         return pb.ListLibrariesResponse(libraries=[convert.library_message(each) for each in found[:size]], next_page_token=token)
 
@@ -91,17 +101,20 @@ class LibraryServicer(LibraryServiceServicer):
             step = request.WhichOneof("step")
             if step == "start" and operation is None:
                 start = request.start
+                library = names.library_id(start.parent)
                 operation = await self._calls.run(
                     import_compounds.start_import,
-                    names.library_id(start.parent),
+                    library,
                     start.request_id,
                     start.source,
-                    start.allow_missing,
+                    # To make a library takes more than to write into it.
+                    start.allow_missing and may(Level.ADMIN, library),
                     self._ports,
                 )
                 received, complete = operation.counts.received, operation.state is not State.RECEIVING
             elif step == "rows" and operation is not None:
                 rows = [convert.row_value(row) for row in request.rows.rows]
+                await self._calls.run(require_room, operation.library, self._library_max_compounds, self._ports)
                 received = await self._calls.run(import_compounds.accept_rows, operation.id, request.rows.offset, rows, self._ports)
                 complete = False
             elif step == "finish" and operation is not None:
@@ -150,6 +163,7 @@ class LibraryServicer(LibraryServiceServicer):
         size = page_size(request.page_size, 1000)
         after = int(page_tokens.decode(request.page_token, scope) or 0)
         operation = names.operation_id(request.operation)
+        await self._calls.run(require_operation, operation, Level.READ, self._ports)
         found = await self._calls.run(track_operations.list_rejections, operation, after, size + 1, self._ports)
         token = page_tokens.encode(str(found[size - 1].position), scope) if len(found) > size else ""
         return pb.ListRejectionsResponse(rejections=[convert.rejection_message(each) for each in found[:size]], next_page_token=token)

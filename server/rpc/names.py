@@ -48,5 +48,13 @@ def model_id(name: str) -> str:
     return parts[1]
 
 
+def api_key_prefix(name: str) -> str:
+    """`apiKeys/{prefix}` -> prefix. Raises INVALID_NAME."""
+    parts = name.split("/")
+    if len(parts) != 2 or parts[0] != "apiKeys" or not parts[1]:
+        raise _invalid(name, "apiKeys/{api_key}")
+    return parts[1]
+
+
 def _invalid(name: str, pattern: str) -> AtomasError:
     return AtomasError(Reason.INVALID_NAME, f"{name[:200]!r} is not of the form {pattern}.")

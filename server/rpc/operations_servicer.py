@@ -7,6 +7,7 @@ from google.longrunning import operations_pb2 as pb
 from google.longrunning.operations_pb2_grpc import OperationsServicer as OperationsBase
 from google.protobuf.empty_pb2 import Empty
 
+from server.domain.access import Level
 from server.domain.errors import AtomasError, Reason
 from server.ports import Ports
 from server.rpc import convert, names, page_tokens
@@ -14,6 +15,7 @@ from server.rpc.calls import Calls
 from server.rpc.model_messages import fill_message
 from server.rpc.paging import page_size
 from server.usecases import reindex_compounds, track_operations
+from server.usecases.authorise import may, require_operation, visible_operations
 
 POLL_SECONDS = 0.2
 MAX_WAIT_SECONDS = 60.0
@@ -34,9 +36,11 @@ class OperationsServicer(OperationsBase):  # type: ignore[misc, unused-ignore]  
         size = page_size(request.page_size, 50)
         before = page_tokens.decode(request.page_token, scope)
         # Fills under way come first; what became of former ones is told by the models.
-        fills = [] if before else (await self._calls.run(reindex_compounds.running_reindexes, self._ports))[: size - 1]
+        fills = (
+            [] if before or not may(Level.READ) else (await self._calls.run(reindex_compounds.running_reindexes, self._ports))[: size - 1]
+        )
         size -= len(fills)
-        found = await self._calls.run(track_operations.list_operations, before, size + 1, self._ports)
+        found = await self._calls.run(visible_operations, before, size + 1, self._ports)
         return pb.ListOperationsResponse(
             operations=[*map(fill_message, fills), *map(convert.operation_message, found[:size])],
             next_page_token=page_tokens.encode(found[size - 1].id, scope) if len(found) > size else "",
@@ -47,6 +51,7 @@ class OperationsServicer(OperationsBase):  # type: ignore[misc, unused-ignore]  
 
     async def _get(self, name: str) -> pb.Operation:
         operation = names.operation_id(name)
+        await self._calls.run(require_operation, operation, Level.READ, self._ports)
         if reindex_compounds.is_reindex(operation):
             return fill_message(await self._calls.run(reindex_compounds.get_reindex, operation, self._ports))
         return convert.operation_message(await self._calls.run(track_operations.get_operation, operation, self._ports))
@@ -64,7 +69,9 @@ class OperationsServicer(OperationsBase):  # type: ignore[misc, unused-ignore]  
 
     async def CancelOperation(self, request: pb.CancelOperationRequest, context: Any) -> Empty:
         operation = names.operation_id(request.name)
-        if reindex_compounds.is_reindex(operation):
+        is_reindex = reindex_compounds.is_reindex(operation)
+        await self._calls.run(require_operation, operation, Level.ADMIN if is_reindex else Level.WRITE, self._ports)
+        if is_reindex:
             await self._calls.run(reindex_compounds.cancel_reindex, operation, self._ports)
         else:
             await self._calls.run(track_operations.cancel_operation, operation, self._ports)

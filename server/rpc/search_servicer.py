@@ -1,5 +1,6 @@
 """SearchService: words or a structure in, ranked compounds out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,7 +8,9 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from atomas.v1 import search_service_pb2 as pb
 from atomas.v1.search_service_pb2_grpc import SearchServiceServicer
+from server.domain.access import Level, denied
 from server.domain.errors import AtomasError, Reason
+from server.domain.libraries import Library
 from server.domain.search import Leg, Query, SearchPage
 from server.ports import Ports
 from server.rpc import convert, names, page_tokens
@@ -16,6 +19,7 @@ from server.rpc.errors import status_of
 from server.rpc.explanations import explanation_response
 from server.rpc.paging import page_size
 from server.settings import Settings
+from server.usecases.authorise import may, visible_libraries
 from server.usecases.explain_hit import Asked, explain_hit
 from server.usecases.judge_match import MatchJudge
 from server.usecases.search_compounds import search_compounds, search_many
@@ -55,7 +59,8 @@ class SearchServicer(SearchServiceServicer):
 
     async def SearchCompounds(self, request: pb.SearchCompoundsRequest, context: Any) -> pb.SearchCompoundsResponse:
         """Stage timings come back in the trailing metadata, as seconds."""
-        asked = self._asked(request)
+        readable = None if may(Level.READ) else await self._calls.run(visible_libraries, self._ports)
+        asked = self._asked(request, readable)
         page = await self._calls.run(
             search_compounds,
             asked.query,
@@ -79,9 +84,10 @@ class SearchServicer(SearchServiceServicer):
 
     def _batch(self, request: pb.BatchSearchCompoundsRequest, timeout_seconds: float | None) -> pb.BatchSearchCompoundsResponse:
         asked: list[_Asked | AtomasError] = []
+        readable = visible_libraries(self._ports)
         for each in request.requests:
             try:
-                asked.append(self._asked(_with_parent(each, request.parent)))
+                asked.append(self._asked(_with_parent(each, request.parent), readable))
             except AtomasError as error:
                 asked.append(error)
         good = [each for each in asked if isinstance(each, _Asked)]
@@ -119,7 +125,8 @@ class SearchServicer(SearchServiceServicer):
         )
         return explanation_response(found)
 
-    def _asked(self, request: pb.SearchCompoundsRequest) -> _Asked:
+    def _asked(self, request: pb.SearchCompoundsRequest, readable: Sequence[Library] | None) -> _Asked:
+        """`readable` are the libraries that the caller may see, None for all."""
         scope = page_tokens.scope_of(request, self._ports.index.model_version)
         size = page_size(request.page_size, 10)
         cursor = page_tokens.decode(request.page_token, scope)
@@ -134,7 +141,7 @@ class SearchServicer(SearchServiceServicer):
             structure=request.structure if kind == "structure" else None,
             compound=names.compound_ids(request.compound) if kind == "compound" else None,
             anything=request.query if kind == "query" else None,
-            libraries=_libraries(request),
+            libraries=_libraries(request, readable),
             legs=_TARGETS.get(request.target),
             weights=_weights(request),
             limit=size,
@@ -164,10 +171,16 @@ def _with_parent(request: pb.SearchCompoundsRequest, parent: str) -> pb.SearchCo
     return complete
 
 
-def _libraries(request: pb.SearchCompoundsRequest) -> tuple[str, ...]:
+def _libraries(request: pb.SearchCompoundsRequest, readable: Sequence[Library] | None) -> tuple[str, ...]:
     if request.libraries and request.parent != f"libraries/{names.ANY}":
         raise AtomasError(Reason.INVALID_ARGUMENT, f"Several libraries are searched with the parent libraries/{names.ANY}.")
-    return tuple(dict.fromkeys(names.library_id(name) for name in request.libraries))
+    named = tuple(dict.fromkeys(names.library_id(name) for name in request.libraries))
+    if readable is None or named or request.parent != f"libraries/{names.ANY}":
+        return named
+    if not readable:
+        raise denied()
+    # All of them are all that this caller may see.
+    return tuple(library.id for library in readable)
 
 
 def _weights(request: pb.SearchCompoundsRequest) -> dict[Leg, float]:

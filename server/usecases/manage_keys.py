@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from server.domain.access import ApiKey, Scope, checked
+from server.domain.access import ApiKey, Level, Scope, checked
 from server.domain.errors import AtomasError, Reason
 from server.ports import Database, SecretHashes
 
@@ -27,7 +27,7 @@ def create_key(
         )
     if expire_time is not None and expire_time <= datetime.now(UTC):
         raise AtomasError(Reason.INVALID_ARGUMENT, "The key would have expired already: name a time to come, or none.")
-    levels = {}
+    levels: dict[str, Level] = {}
     for scope in map(checked, scopes):
         levels[scope.library] = max(scope.level, levels.get(scope.library, scope.level))
     prefix = "".join(secrets.choice(_LETTERS) for _ in range(10))
