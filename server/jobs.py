@@ -94,7 +94,18 @@ class RemoveIndex:
     model: str
 
 
-Job: TypeAlias = ReadChunk | EmbedCompounds | IndexCompounds | RemoveDeleted | PurgeLibrary | FillIndex | RemoveIndex | FillStructures
+@dataclass(frozen=True)
+class Generate:
+    """Work on a generation to its end, unless somebody else does."""
+
+    name: ClassVar[str] = "generate.run"
+    queue: ClassVar[str] = "generate"
+    generation: str
+
+
+Job: TypeAlias = (
+    ReadChunk | EmbedCompounds | IndexCompounds | RemoveDeleted | PurgeLibrary | FillIndex | RemoveIndex | FillStructures | Generate
+)
 JOBS: tuple[type[Job], ...] = (
     ReadChunk,
     EmbedCompounds,
@@ -104,6 +115,7 @@ JOBS: tuple[type[Job], ...] = (
     FillIndex,
     RemoveIndex,
     FillStructures,
+    Generate,
 )
 
 

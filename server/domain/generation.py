@@ -53,8 +53,8 @@ class GenerationRequest:
     task: Task
     # Words for MOLECULES, canonical SMILES for DESCRIPTIONS.
     source: str
-    # None for all libraries.
-    library: str | None
+    # Ids, None for all libraries.
+    libraries: tuple[str, ...] | None
     count: int
     seed: int
     # Version of the model.

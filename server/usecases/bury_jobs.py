@@ -2,7 +2,7 @@
 
 from server.domain.errors import Reason
 from server.domain.operations import ChunkState, Rejection, State
-from server.jobs import EmbedCompounds, IndexCompounds, Job, ReadChunk
+from server.jobs import EmbedCompounds, Generate, IndexCompounds, Job, ReadChunk
 from server.ports import Ports
 from server.usecases.index_compounds import complete
 from server.usecases.live_models import live_models
@@ -23,6 +23,9 @@ def bury(job: Job, reason: Reason, message: str, ports: Ports) -> bool:
         case IndexCompounds(library, inchikeys, model):
             for inchikey in inchikeys:
                 _refuse(library, inchikey, model, f"{reason}: {message}", ports)
+        case Generate(generation):
+            with ports.database.transaction() as transaction:
+                transaction.generations.fail(generation, reason.value, message)
         case _:
             return False
     return True

@@ -5,7 +5,18 @@ from collections.abc import Sequence
 from server.domain.errors import AtomasError, Reason
 from server.domain.models import ModelState
 from server.domain.operations import Operation, Rejection, State
-from server.jobs import EmbedCompounds, FillIndex, FillStructures, IndexCompounds, Job, PurgeLibrary, ReadChunk, RemoveDeleted, RemoveIndex
+from server.jobs import (
+    EmbedCompounds,
+    FillIndex,
+    FillStructures,
+    Generate,
+    IndexCompounds,
+    Job,
+    PurgeLibrary,
+    ReadChunk,
+    RemoveDeleted,
+    RemoveIndex,
+)
 from server.ports import Ports
 from server.usecases.bury_jobs import bury
 from server.usecases.import_compounds import close_import, read_chunk
@@ -14,6 +25,7 @@ from server.usecases.index_structures import fill_structures, structures_lack_so
 from server.usecases.manage_libraries import purge_library, remove_deleted
 from server.usecases.manage_models import remove_index
 from server.usecases.reindex_compounds import fill_index, resume_reindexes
+from server.usecases.run_generation import resend_generations, run_generation
 from server.usecases.watch_jobs import FORGET_SECONDS, MOST_DEATHS, watched
 
 SWEEP_BATCH = 1_000
@@ -94,6 +106,8 @@ def _do(job: Job, ports: Ports) -> None:
             remove_index(model, ports)
         case FillStructures():
             fill_structures(ports)
+        case Generate(generation):
+            run_generation(generation, ports)
 
 
 def sweep(ports: Ports, idle_seconds: float = IDLE_SECONDS) -> int:
@@ -135,7 +149,7 @@ def sweep(ports: Ports, idle_seconds: float = IDLE_SECONDS) -> int:
     with ports.database.transaction() as transaction:
         transaction.job_starts.forget(FORGET_SECONDS)
     found = [len(chunks), len(completable), len(idle), len(purgeable), len(deleted), len(deleting), *map(len, orphans.values())]
-    return sum(found) + resume_reindexes(ports)
+    return sum(found) + resume_reindexes(ports) + resend_generations(ports)
 
 
 def _by_library(places: Sequence[tuple[str, str]]) -> dict[str, tuple[str, ...]]:

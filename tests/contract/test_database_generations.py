@@ -19,7 +19,7 @@ from server.domain.generation import (
 from server.ports import Database
 
 LONG, NONE = 60.0, 0.0
-REQUEST = GenerationRequest(Task.MOLECULES, "a β-lactam\0", "lib", 3, 2**60, "model", 12.5, "rings > 1", 60, True, False)
+REQUEST = GenerationRequest(Task.MOLECULES, "a β-lactam\0", ("lib",), 3, 2**60, "model", 12.5, "rings > 1", 60, True, False)
 NEAR = KnownCompound("lib", "KEY", "name", "CC", 0.25)
 FOUND = Candidate("CCO", "A-KEY", -1.5, 0.25, True, (NEAR,), {"rings": 0, "formula": "C2H6O", "clogp": -0.5})
 OTHER = replace(FOUND, inchikey="B-KEY", nearest=())
@@ -63,7 +63,8 @@ def test_an_unknown_generation_is_not_found(database: Database) -> None:
 
 
 def test_one_worker_holds_it_until_it_falls_silent(added: Database) -> None:
-    assert claim(added, "first") and claim(added, "first")
+    assert claim(added, "first")
+    assert claim(added, "first")
     assert not claim(added, "second")
     started = stored(added).start_time
     assert claim(added, "second", NONE)
@@ -113,7 +114,8 @@ def test_what_has_ended_changes_no_more(added: Database, state: GenerationState)
         else:
             generations.cancel("generation-1")
     ended = stored(added)
-    assert ended.state is state and ended.end_time is not None
+    assert ended.state is state
+    assert ended.end_time is not None
     assert ended.error == (("INTERNAL", "It broke.") if state is GenerationState.FAILED else None)
     assert ended.shortfall == ("BUDGET" if state is GenerationState.SUCCEEDED else "")
     assert not claim(added, "second", NONE)
@@ -122,8 +124,10 @@ def test_what_has_ended_changes_no_more(added: Database, state: GenerationState)
         assert not transaction.generations.beat("generation-1", "first")
         transaction.generations.fail("generation-1", "INTERNAL", "Again.")
         transaction.generations.cancel("generation-1")
-        assert transaction.generations.running(5) == [] and transaction.generations.waiting(NONE, 5) == []
-    assert stored(added) == ended and found(added) == []
+        assert transaction.generations.running(5) == []
+        assert transaction.generations.waiting(NONE, 5) == []
+    assert stored(added) == ended
+    assert found(added) == []
 
 
 def test_only_the_holder_ends_it_well(added: Database) -> None:

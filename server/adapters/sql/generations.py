@@ -154,7 +154,7 @@ def _generation(row: Row[Any]) -> Generation:
     error = json.loads(row.error) if row.error else None
     return Generation(
         id=row.id,
-        request=GenerationRequest(**{**asked, "task": Task(asked["task"])}),
+        request=_request(asked),
         state=GenerationState(row.state),
         counts=GenerationCounts(**counts),
         shortfall=row.shortfall or "",
@@ -164,6 +164,11 @@ def _generation(row: Row[Any]) -> Generation:
         start_time=row.start_time,
         end_time=row.end_time,
     )
+
+
+def _request(asked: Mapping[str, Any]) -> GenerationRequest:
+    libraries = None if asked["libraries"] is None else tuple(asked["libraries"])
+    return GenerationRequest(**{**asked, "task": Task(asked["task"]), "libraries": libraries})
 
 
 def _finding(request: str, said: Mapping[str, Any]) -> Finding:
