@@ -4,13 +4,15 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.e2e.conftest import client, sample, server
 from tests.running import RunningServer
 
 __all__ = ["client", "sample", "server"]
 
+PATIENCE_MS = 60_000
+expect.set_options(timeout=PATIENCE_MS)
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -32,7 +34,7 @@ class Visit:
     def __init__(self, context: BrowserContext, url: str) -> None:
         self.url = url.rstrip("/")
         self.page: Page = context.new_page()
-        self.page.set_default_timeout(60_000)
+        self.page.set_default_timeout(PATIENCE_MS)
         self.requests: list[str] = []
         self.faults: list[str] = []
         self.page.on("request", lambda request: self.requests.append(request.url))

@@ -4,7 +4,7 @@ import re
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import FilePayload, expect
+from playwright.sync_api import FilePayload, Route, expect
 
 from tests.portal.conftest import Visit
 
@@ -170,3 +170,41 @@ def test_a_phone_searches_and_opens_a_molecule(phone: Visit) -> None:
     page.locator(".card h3 a").first.tap()
     expect(page.get_by_role("heading", level=1)).to_have_text("caffeine")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_server_that_asks_for_a_key_gets_it_with_every_call(visit: Visit) -> None:
+    """The gate is played by the browser's network layer: it lets pass what carries the key."""
+    unlocked: list[str] = []
+
+    def gate(route: Route) -> None:
+        if route.request.headers.get("authorization") == "Bearer atk_secret":
+            unlocked.append(route.request.url)
+            route.continue_()
+        else:
+            route.fulfill(
+                status=401, json={"code": 16, "message": "This service asks for a key.", "details": [{"reason": "UNAUTHENTICATED"}]}
+            )
+
+    visit.page.route("**/v1/**", gate)
+    page = visit.go("/?q=caffeine&library=chebi")
+    page.get_by_label("API key").fill("atk_secret")
+    page.get_by_role("button", name="Go on").click()
+    expect(page.locator(".card h3").first).to_have_text("caffeine")
+    page.wait_for_function("document.querySelector('.card img').naturalWidth > 0")
+    assert any("structures:draw" in url for url in unlocked)
+    with page.expect_download() as download:
+        page.goto(f"{visit.url}/?q=caffeine&library=chebi&heavy_atoms.max=14")
+        page.get_by_role("link", name="CSV").click()
+    assert download.value.suggested_filename == "chebi.csv"
+    page.goto(f"{visit.url}/?page=import")
+    page.set_input_files("#file", files=FilePayload(name="keyed.smi", mimeType="text/plain", buffer=b"CCO\nCCN\n"))
+    page.get_by_role("button", name="Import", exact=True).click()
+    expect(page.locator(".progress .hint")).to_have_text("done: 2 of 2 rows")
+
+
+def test_without_a_key_the_refusal_is_shown(visit: Visit) -> None:
+    refusal = {"code": 16, "message": "This service asks for a key.", "details": [{"reason": "UNAUTHENTICATED"}]}
+    visit.page.route("**/v1/**", lambda route: route.fulfill(status=401, json=refusal))
+    page = visit.go("/?q=caffeine")
+    page.get_by_role("button", name="Not now").click()
+    expect(page.get_by_role("alert")).to_contain_text("UNAUTHENTICATED")

@@ -1,5 +1,7 @@
 // The REST interface: one function for each call that the pages make.
 
+import { askForKey, credentials } from "./access.js";
+
 /** A refusal with its stable reason and a sentence for people. */
 export class Refusal extends Error {
   constructor(status, reason, message) {
@@ -10,20 +12,23 @@ export class Refusal extends Error {
 }
 
 async function call(verb, path, body, signal) {
+  const headers = body === undefined ? {} : { "Content-Type": "application/json" };
+  return (await ask(path, { method: verb, headers, body: body === undefined ? undefined : JSON.stringify(body), signal })).json();
+}
+
+/** The response when all is well; asks for a key where one is needed, raises Refusal otherwise. */
+async function ask(path, { headers = {}, ...options } = {}) {
   let response;
   try {
-    response = await fetch(path, {
-      method: verb,
-      headers: body === undefined ? {} : { "Content-Type": "application/json" },
-      body: body === undefined ? undefined : JSON.stringify(body),
-      signal,
-    });
+    response = await fetch(path, { ...options, headers: { ...headers, ...credentials() } });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Refusal(0, "UNREACHABLE", "The server cannot be reached. Is it still running?");
   }
-  if (response.ok) return response.json();
-  throw await refusal(response);
+  if (response.ok) return response;
+  const refused = await refusal(response);
+  if (refused.status === 401 && (await askForKey(refused.message))) return ask(path, { headers, ...options });
+  throw refused;
 }
 
 async function refusal(response) {
@@ -72,4 +77,32 @@ export const exportFile = (library, format, filter) =>
   `/v1/libraries/${encodeURIComponent(library)}/compounds:export${query({ format, filter })}`;
 export const importFile = (library, values) =>
   `/v1/libraries/${encodeURIComponent(library)}/compounds:import${query({ allowMissing: "true", ...values })}`;
-export const watch = (name) => new EventSource(`/v1/${name}:watch`);
+
+/** Calls `seen` with the operation whenever it changes, until it is done; comes back when a connection breaks. */
+export async function watch(name, seen, signal) {
+  for (;;) {
+    const response = await ask(`/v1/${name}:watch`, { signal });
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    let buffer = "";
+    try {
+      for (let piece = await reader.read(); !piece.done; piece = await reader.read()) {
+        const events = (buffer + piece.value).split("\n\n");
+        buffer = events.pop();
+        for (const event of events) {
+          const operation = JSON.parse(event.replace(/^data: /, ""));
+          seen(operation);
+          if (operation.done) return operation;
+        }
+      }
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+    }
+    await new Promise((wait) => setTimeout(wait, 1000));
+  }
+}
+
+/** A file that needs more than an address to be fetched. */
+export const blob = async (path, accept) => (await ask(path, { headers: accept ? { Accept: accept } : {} })).blob();
+export const describe = (library, compound_) => call("POST", `/v1/libraries/${encodeURIComponent(library)}/structures:describe`, { compound: compound_ });
+export const generate = (library, text, filter) =>
+  call("POST", `/v1/libraries/${encodeURIComponent(library)}/molecules:generate`, { text, filter, count: 12 });

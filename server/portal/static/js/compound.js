@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import { card, formula, titleOf } from "./cards.js";
 import { copyButton, fill, h, link } from "./dom.js";
 import { drawing } from "./drawing.js";
+import { wordsFor } from "./generate.js";
 import { failure } from "./search.js";
 
 const PROPERTIES = [
@@ -52,7 +53,7 @@ function show(place, compound) {
       "article",
       { className: "compound" },
       h("header", {}, h("p", { className: "crumbs" }, link(`/?${new URLSearchParams({ library })}`, {}, library)), h("h1", {}, title), compound.descriptors?.formula ? h("p", { className: "subtitle" }, formula(compound.descriptors.formula)) : null),
-      h("div", { className: "sheet" }, h("div", { className: "left" }, drawing(compound.smiles, title, { width: 480, height: 360, eager: true }), identity(compound)), h("div", { className: "right" }, ...texts(compound), names(compound), properties(compound.descriptors), metadata(compound.metadata))),
+      h("div", { className: "sheet" }, h("div", { className: "left" }, drawing(compound.smiles, title, { width: 480, height: 360, eager: true }), identity(compound)), h("div", { className: "right" }, ...texts(compound), names(compound), properties(compound.descriptors), metadata(compound.metadata), wordsFor(compound, library))),
       similar,
     ),
   );

@@ -1,5 +1,6 @@
 // Drawings of structures, in the colours of the page; where the server cannot draw, the SMILES.
 
+import { key } from "./access.js";
 import * as api from "./api.js";
 import { h } from "./dom.js";
 
@@ -9,19 +10,30 @@ export const isDark = () =>
 /** A figure of a structure. */
 export function drawing(smiles, name, { width = 320, height = 220, substructure = "", eager = false } = {}) {
   const source = () => api.drawing(smiles, { width, height, substructure, dark: isDark() });
+  const failed = () => figure.replaceChildren(h("code", { className: "smiles", title: "This structure cannot be drawn here" }, smiles));
   const image = h("img", {
-    src: source(),
     alt: `Structure of ${name || smiles}`,
     width,
     height,
     loading: eager ? "eager" : "lazy",
     decoding: "async",
-    onerror: () => figure.replaceChildren(h("code", { className: "smiles", title: "This structure cannot be drawn here" }, smiles)),
+    onerror: failed,
   });
   image.dataset.redraw = "";
-  image.redraw = () => {
-    image.src = source();
+  image.redraw = async () => {
+    if (!key()) {
+      image.src = source();
+      return;
+    }
+    // An image's own request cannot carry a key.
+    try {
+      image.src = URL.createObjectURL(await api.blob(source(), "image/svg+xml"));
+      image.onload = () => URL.revokeObjectURL(image.src);
+    } catch {
+      failed();
+    }
   };
+  image.redraw();
   const figure = h("div", { className: "drawing" }, image);
   return figure;
 }

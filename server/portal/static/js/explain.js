@@ -45,7 +45,7 @@ export async function openExplanation(hit, { text, substructure }, opener) {
 function explained(answer, text, title) {
   const phrases = answer.phrases ?? [];
   return [
-    answer.svg ? h("div", { className: "drawing" }, h("img", { src: `data:image/svg+xml;charset=utf-8,${encodeURIComponent(answer.svg)}`, alt: `Structure of ${title}, its atoms coloured by the phrases that point at them`, width: 460, height: 320 })) : drawing(answer.smiles, title, { width: 460, height: 320, eager: true }),
+    answer.svg ? h("div", { className: "drawing paper" }, h("img", { src: `data:image/svg+xml;charset=utf-8,${encodeURIComponent(answer.svg)}`, alt: `Structure of ${title}, its atoms coloured by the phrases that point at them`, width: 460, height: 320 })) : drawing(answer.smiles, title, { width: 460, height: 320, eager: true }),
     text ? h("p", { className: "phrases", ariaLabel: "The query; phrases have the colour of the atoms they point at" }, ...coloured(text, phrases)) : null,
     phrases.length
       ? h(

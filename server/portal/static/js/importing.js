@@ -1,5 +1,6 @@
 // The import page: a file in, progress as it goes, every rejected row with its reason.
 
+import { credentials } from "./access.js";
 import * as api from "./api.js";
 import { announce, fill, h, link, number } from "./dom.js";
 import { failure } from "./search.js";
@@ -8,7 +9,7 @@ const STATES = { RECEIVING: "receiving", PROCESSING: "processing", SUCCEEDED: "d
 
 export function importPage(place, parameters, go) {
   document.title = "Import, Atomas";
-  let events = null;
+  let following = new AbortController();
   let upload = null;
   const file = h("input", { id: "file", type: "file", accept: ".smi,.smiles,.sdf,.sd,.mol,.csv,.tsv,.jsonl,.ndjson,.parquet,.gz,.zip", onchange: chosen });
   const library = h("input", { id: "into", type: "text", pattern: "[a-z0-9][a-z0-9\\-]{0,62}", maxLength: 63, required: true, autocapitalize: "off", spellcheck: false, placeholder: "my-compounds", title: "Lower-case letters, digits and hyphens" });
@@ -41,7 +42,7 @@ export function importPage(place, parameters, go) {
   if (parameters.get("operation")) follow(parameters.get("operation"));
   listFormer();
   return () => {
-    events?.close();
+    following.abort();
     upload?.abort();
   };
 
@@ -65,7 +66,7 @@ export function importPage(place, parameters, go) {
 
   function send(one) {
     start.disabled = true;
-    events?.close();
+    following.abort();
     const bar = h("progress", { max: 1, value: 0, ariaLabel: "Sending the file" });
     const stop = h("button", { type: "button", onclick: () => upload.abort() }, "Stop");
     fill(progress, h("h2", {}, "Sending"), bar, h("p", { className: "hint" }, one.name), stop);
@@ -105,31 +106,20 @@ export function importPage(place, parameters, go) {
       fill(progress, h("p", { className: "notice" }, "Stopped; nothing of the file was imported."));
     };
     upload.open("POST", api.importFile(library.value.trim(), { source: one.name, requestId: crypto.randomUUID?.() ?? "" }));
+    for (const [header, value] of Object.entries(credentials())) upload.setRequestHeader(header, value);
     upload.send(one);
   }
 
-  function follow(operation) {
-    events?.close();
-    events = api.watch(operation);
-    events.onmessage = (event) => {
-      const now = JSON.parse(event.data);
-      show(now);
-      if (now.done) {
-        events.close();
-        finished(now);
-      }
-    };
-    events.onerror = async () => {
-      // The browser asks again by itself; what is gone for good is told.
-      try {
-        await api.operation(operation);
-      } catch (error) {
-        if (error.status === 404) {
-          events.close();
-          fill(progress, failure(error));
-        }
-      }
-    };
+  async function follow(operation) {
+    following.abort();
+    following = new AbortController();
+    try {
+      finished(await api.watch(operation, show, following.signal));
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      fill(progress, failure(error));
+      announce(error.message);
+    }
   }
 
   function show(operation) {

@@ -1,10 +1,12 @@
 // The search page: one box, the library, conditions, and the hits.
 
+import { key } from "./access.js";
 import * as api from "./api.js";
 import { card } from "./cards.js";
 import { announce, fill, h, link, number } from "./dom.js";
 import { openExplanation } from "./explain.js";
 import { filterForm, filterText, isCondition } from "./filters.js";
+import { moleculesFor } from "./generate.js";
 import { openSketcher } from "./sketch.js";
 
 const PAGE = 24;
@@ -198,6 +200,7 @@ export function searchPage(place, parameters, go) {
         : null,
       hits.length ? list : nothing(),
       more,
+      answer.interpretation?.kind === "TEXT" && values.get("q") ? moleculesFor(values.get("q"), state.library, filterText(values)) : null,
     );
     announce(hits.length ? `${hits.length} hits` : "No hits");
 
@@ -251,8 +254,8 @@ export function searchPage(place, parameters, go) {
       h(
         "p",
         { className: "understood" },
-        kind ? ["Understood as ", h("strong", {}, kind)] : null,
-        said.correctedName ? [", taken for ", h("strong", {}, said.correctedName)] : null,
+        ...(kind ? ["Understood as ", h("strong", {}, kind)] : []),
+        ...(said.correctedName ? [", taken for ", h("strong", {}, said.correctedName)] : []),
         kind ? ". " : null,
         h("span", { className: "took", title: "From the question to the answer in this browser" }, `${Math.round(milliseconds)} ms`),
       ),
@@ -261,7 +264,7 @@ export function searchPage(place, parameters, go) {
             "p",
             { className: "downloads" },
             "All that meet the conditions: ",
-            ...["sdf", "csv", "jsonl"].map((format) => h("a", { href: api.exportFile(state.library, format, filter), download: true }, format.toUpperCase())),
+            ...["sdf", "csv", "jsonl"].map((format) => download(api.exportFile(state.library, format, filter), `${state.library}.${format}`, format.toUpperCase())),
           )
         : null,
     );
@@ -280,6 +283,26 @@ export function searchPage(place, parameters, go) {
     for (const input of filters.querySelectorAll("input")) input.value = "";
     submit();
   }
+}
+
+/** A link to a file; with a key the file is fetched first. */
+function download(path, name, label) {
+  return h(
+    "a",
+    {
+      href: path,
+      download: name,
+      onclick: async (event) => {
+        if (!key()) return;
+        event.preventDefault();
+        announce("Fetching the file.");
+        const address = URL.createObjectURL(await api.blob(path));
+        h("a", { href: address, download: name }).click();
+        setTimeout(() => URL.revokeObjectURL(address), 60_000);
+      },
+    },
+    label,
+  );
 }
 
 function examples() {
