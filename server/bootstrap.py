@@ -5,7 +5,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -26,8 +28,8 @@ from server.adapters.sql.transaction import SqlDatabase
 from server.adapters.structure_absence import NoStructures
 from server.domain.errors import AtomasError, Reason
 from server.domain.models import StoredModel
-from server.jobs import EmbedCompounds, EncodeItems
-from server.ports import Database, Encoder, Ports, StructureIndex, Trust
+from server.jobs import EmbedCompounds, EncodeItems, Generate
+from server.ports import Database, Encoder, Generator, Ports, StructureIndex, Trust
 from server.settings import Settings
 from server.usecases.manage_models import settle_serving
 from server.usecases.track_operations import give_up, run_job, sweep
@@ -61,7 +63,7 @@ def worker(settings: Settings, queues: Sequence[str], app: "Celery") -> Iterator
         chemistry = _chemistry(settings, stack)
         if "import" in queues:
             chemistry.warm()
-        encodes = {EmbedCompounds.queue, EncodeItems.queue} & set(queues)
+        encodes = {EmbedCompounds.queue, EncodeItems.queue, Generate.queue} & set(queues)
         models = _models(settings, database, _encoder_here(settings) if encodes else _encoder_in_workers(settings, app), stack)
         if encodes:
             encoder = models.encoder(models.serving())
@@ -69,7 +71,8 @@ def worker(settings: Settings, queues: Sequence[str], app: "Celery") -> Iterator
             encoder.encode_molecules(["O"])
         if EncodeItems.queue in queues:
             stack.callback(_repeat(models.open_ready, FOLLOW_SECONDS, "models"))
-        yield _fleet_ports(settings, database, chemistry, models, app, stack)
+        ports = _fleet_ports(settings, database, chemistry, models, app, stack)
+        yield replace(ports, generator=_generator(settings, database)) if Generate.queue in queues else ports
 
 
 def trust(settings: Settings) -> Trust:
@@ -148,7 +151,8 @@ def _whole_service(settings: Settings, stack: ExitStack) -> Ports:
     models.index(models.serving())
     queue = LocalQueue(settings.job_attempts)
     storage = DiskSpace(settings.data_dir, settings.min_free_disk_bytes)
-    ports = Ports(database, present_index(models), present_encoder(models), chemistry, queue, storage, models, structures)
+    generator = _generator(settings, database)
+    ports = Ports(database, present_index(models), present_encoder(models), chemistry, queue, storage, models, structures, generator)
     queue.start(lambda job: run_job(job, ports), lambda job, reason, message: give_up(job, reason, message, ports))
     stack.callback(queue.close)
     stack.callback(_repeat(lambda: sweep(ports, settings.import_idle_hours * 3600), settings.sweep_seconds, "sweep"))
@@ -273,6 +277,19 @@ def _encoder_here(settings: Settings) -> Callable[[StoredModel], Encoder]:
         return LocalEncoder(model, batcher, STANDARD_VERSION)
 
     return load
+
+
+def _generator(settings: Settings, database: SqlDatabase) -> Generator:
+    """Loads a decoder when it is first asked for."""
+
+    def find(version: str) -> Path:
+        with database.reading() as transaction:
+            return find_checkpoint(transaction.models.get(version), settings)
+
+    # Whoever generates nothing must not pay for torch.
+    from server.adapters.local_generator import LocalGenerator
+
+    return LocalGenerator(find)
 
 
 def _encoder_in_workers(settings: Settings, app: "Celery") -> Callable[[StoredModel], Encoder]:

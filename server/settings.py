@@ -120,6 +120,9 @@ class Settings(BaseSettings):
         le=256,
         description="Fleet: tasks that a worker does at the same time; 0 takes 16 for the queue encode and 2 for each other.",
     )
+    generation_seconds: float = Field(
+        120.0, gt=0, description="Time that one generation may take from its start; what was found by then is the answer."
+    )
     index_optimise_points: int = Field(
         100_000, ge=100, description="Points in the in-process index from which an HNSW graph replaces exact search."
     )

@@ -17,7 +17,8 @@ def main() -> int:
     """Returns the exit code: 0 stopped as asked, 1 the worker could not run, 2 wrong usage."""
     parser = argparse.ArgumentParser(
         prog="python -m workers",
-        description="A worker of a fleet. `import` reads molecules, `index` encodes them and writes vectors, `encode` answers queries.",
+        description="A worker of a fleet. `import` reads molecules, `index` encodes them and writes vectors, `encode` answers queries, "
+        "`generate` writes molecules and descriptions.",
         epilog="Settings are the server's, from the environment: see `python -m server --help`. Give `encode` a process of its own: next to "
         "`index` a query waits for whole chunks.",
     )

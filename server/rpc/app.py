@@ -19,6 +19,7 @@ from atomas.v1 import (
 )
 from atomas.v1.access_service_pb2_grpc import add_AccessServiceServicer_to_server
 from atomas.v1.embedding_service_pb2_grpc import add_EmbeddingServiceServicer_to_server
+from atomas.v1.generation_service_pb2_grpc import add_GenerationServiceServicer_to_server
 from atomas.v1.library_service_pb2_grpc import add_LibraryServiceServicer_to_server
 from atomas.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 from atomas.v1.search_service_pb2_grpc import add_SearchServiceServicer_to_server
@@ -30,6 +31,8 @@ from server.rpc.authentication import Gate
 from server.rpc.calls import Calls
 from server.rpc.certificates import Certificates
 from server.rpc.exposure import require_protection
+from server.rpc.generation_servicer import SERVICE_NAME as GENERATION_SERVICE
+from server.rpc.generation_servicer import GenerationServicer
 from server.rpc.interceptors import CallInterceptor
 from server.rpc.library_servicer import LibraryServicer
 from server.rpc.limits import CallLimits
@@ -48,6 +51,7 @@ SERVICES: Sequence[str] = (
     model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
     structure_service_pb2.DESCRIPTOR.services_by_name["StructureService"].full_name,
     access_service_pb2.DESCRIPTOR.services_by_name["AccessService"].full_name,
+    GENERATION_SERVICE,
     "google.longrunning.Operations",
 )
 
@@ -81,6 +85,7 @@ class App:
         add_EmbeddingServiceServicer_to_server(EmbeddingServicer(ports, self._calls, settings), services)
         add_ModelServiceServicer_to_server(ModelServicer(ports, self._calls), services)
         add_AccessServiceServicer_to_server(AccessServicer(ports.database, trust.hashes, self._calls), services)
+        add_GenerationServiceServicer_to_server(GenerationServicer(ports, self._calls, settings), services)
         add_OperationsServicer_to_server(OperationsServicer(ports, self._calls), services)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection([*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)

@@ -9,9 +9,11 @@ from google.protobuf.empty_pb2 import Empty
 
 from server.domain.access import Level
 from server.domain.errors import AtomasError, Reason
+from server.domain.generation import is_generation
 from server.ports import Ports
 from server.rpc import convert, names, page_tokens
 from server.rpc.calls import Calls
+from server.rpc.generation_servicer import GenerationOperations
 from server.rpc.model_messages import fill_message
 from server.rpc.paging import page_size
 from server.usecases import reindex_compounds, track_operations
@@ -27,6 +29,7 @@ class OperationsServicer(OperationsBase):  # type: ignore[misc, unused-ignore]  
     def __init__(self, ports: Ports, calls: Calls) -> None:
         self._ports = ports
         self._calls = calls
+        self._generations = GenerationOperations(ports, calls)
 
     async def ListOperations(self, request: pb.ListOperationsRequest, context: Any) -> pb.ListOperationsResponse:
         """Newest first. Filters are not offered."""
@@ -40,9 +43,12 @@ class OperationsServicer(OperationsBase):  # type: ignore[misc, unused-ignore]  
             [] if before or not may(Level.READ) else (await self._calls.run(reindex_compounds.running_reindexes, self._ports))[: size - 1]
         )
         size -= len(fills)
+        # Generations that are done are told of by their names alone, and forgotten after a week.
+        generations = [] if before else (await self._generations.running(size - 1))[: size - 1]
+        size -= len(generations)
         found = await self._calls.run(visible_operations, before, size + 1, self._ports)
         return pb.ListOperationsResponse(
-            operations=[*map(fill_message, fills), *map(convert.operation_message, found[:size])],
+            operations=[*map(fill_message, fills), *generations, *map(convert.operation_message, found[:size])],
             next_page_token=page_tokens.encode(found[size - 1].id, scope) if len(found) > size else "",
         )
 
@@ -51,6 +57,8 @@ class OperationsServicer(OperationsBase):  # type: ignore[misc, unused-ignore]  
 
     async def _get(self, name: str) -> pb.Operation:
         operation = names.operation_id(name)
+        if is_generation(operation):
+            return await self._generations.get(operation)
         await self._calls.run(require_operation, operation, Level.READ, self._ports)
         if reindex_compounds.is_reindex(operation):
             return fill_message(await self._calls.run(reindex_compounds.get_reindex, operation, self._ports))
@@ -69,6 +77,9 @@ class OperationsServicer(OperationsBase):  # type: ignore[misc, unused-ignore]  
 
     async def CancelOperation(self, request: pb.CancelOperationRequest, context: Any) -> Empty:
         operation = names.operation_id(request.name)
+        if is_generation(operation):
+            await self._generations.cancel(operation)
+            return Empty()
         is_reindex = reindex_compounds.is_reindex(operation)
         await self._calls.run(require_operation, operation, Level.ADMIN if is_reindex else Level.WRITE, self._ports)
         if is_reindex:
