@@ -13,6 +13,7 @@ from torch import Tensor
 
 from encoder.model.decoder import END, Decoder, Task
 from encoder.model.source import Source
+from encoder.syntax import Forbid
 
 
 class Cancelled(Exception):  # noqa: N818  # no error: whoever asked has gone
@@ -116,12 +117,18 @@ class _Collector:
 
 @torch.inference_mode()
 def sample(
-    decoder: Decoder, task: Task, source: Source, sampling: Sampling, identify: Identify = by_ids, cancelled: Callable[[], bool] = never
+    decoder: Decoder,
+    task: Task,
+    source: Source,
+    sampling: Sampling,
+    identify: Identify = by_ids,
+    cancelled: Callable[[], bool] = never,
+    forbid: Forbid | None = None,
 ) -> list[Generated]:
     """Draw candidates of every item, likeliest first, in rounds until each has `count` or has used up its draws.
 
-    The draws of an item depend on the seed and on the item alone, not on the batch it is in. `cancelled` is asked before every token;
-    raises `Cancelled` when it says so.
+    The draws of an item depend on the seed and on the item alone, not on the batch it is in. What `forbid` forbids is never written.
+    `cancelled` is asked before every token; raises `Cancelled` when it says so.
     """
     collectors = [_Collector(identify) for _ in range(len(source))]
     # One stream of numbers for all items, a row per draw: what a draw gets depends neither on the item's place nor on `count`.
@@ -132,7 +139,7 @@ def sample(
             rows = min(sampling.count, remaining)
             chances_NL = torch.from_numpy(stream.random((rows, sampling.max_tokens + 1))).to(source.tokens_BEC.device)
             items_B = torch.tensor(open_items, device=source.tokens_BEC.device)
-            drawn = _draw(decoder, task, source.select(items_B), sampling, chances_NL, cancelled)
+            drawn = _draw(decoder, task, source.select(items_B), sampling, chances_NL, cancelled, forbid)
             for item, sequences in zip(open_items, drawn, strict=True):
                 for outputs, log_probability in sequences:
                     collectors[item].add(outputs, log_probability)
@@ -144,7 +151,13 @@ def sample(
 
 
 def _draw(
-    decoder: Decoder, task: Task, source: Source, sampling: Sampling, chances_NL: Tensor, cancelled: Callable[[], bool]
+    decoder: Decoder,
+    task: Task,
+    source: Source,
+    sampling: Sampling,
+    chances_NL: Tensor,
+    cancelled: Callable[[], bool],
+    forbid: Forbid | None,
 ) -> list[list[tuple[list[int], float]]]:
     """Write one sequence per row of chances for every item; returns outputs, END included where it came, and log-probabilities."""
     batch, rows, device = len(source), len(chances_NL), source.tokens_BEC.device
@@ -159,7 +172,7 @@ def _draw(
         if cancelled():
             raise Cancelled
         log_probability_BNV = decoder.step(state, last_BN)
-        last_BN = _choose(_without_empty(log_probability_BNV, position), chances_NL[:, position], sampling)
+        last_BN = _choose(_permitted(log_probability_BNV, outputs_BNL[items_B, :, :position], forbid), chances_NL[:, position], sampling)
         running_BN = ~ended_BN[items_B]
         step_BN = log_probability_BNV.gather(2, last_BN[:, :, None]).squeeze(2)
         totals_BN[items_B] += torch.where(running_BN, step_BN.double(), 0.0)
@@ -194,12 +207,13 @@ def _choose(log_probability_BNV: Tensor, chance_N: Tensor, sampling: Sampling) -
     return (place_BN1 if order_BNV is None else order_BNV.gather(2, place_BN1)).squeeze(2)
 
 
-def _without_empty(log_probability_BNV: Tensor, position: int) -> Tensor:
-    """Forbid END as the first output: nobody wants an empty text or molecule."""
-    if position > 0:
-        return log_probability_BNV
-    log_probability_BNV = log_probability_BNV.clone()
-    log_probability_BNV[:, :, END] = -math.inf
+def _permitted(log_probability_BNV: Tensor, written_BNL: Tensor, forbid: Forbid | None) -> Tensor:
+    """Give minus infinity to what may not be written; END never comes first: nobody wants an empty text or molecule."""
+    if forbid is not None:
+        log_probability_BNV = log_probability_BNV.masked_fill(forbid(written_BNL), -math.inf)
+    if written_BNL.shape[2] == 0:
+        log_probability_BNV = log_probability_BNV.clone()
+        log_probability_BNV[:, :, END] = -math.inf
     return log_probability_BNV
 
 
@@ -213,12 +227,13 @@ def beam_search(
     length_penalty: float = 1.0,
     identify: Identify = by_ids,
     cancelled: Callable[[], bool] = never,
+    forbid: Forbid | None = None,
 ) -> list[Generated]:
     """Search the likeliest sequences of every item, at most `beams` of each, best first.
 
     Sequences are ranked by log-probability / length ** length_penalty, the end counted: 0 ranks by probability, 1 by its mean per token. An
     item is done when its finished sequences are as many as the beams and better than its best unfinished one at its present length.
-    `cancelled` is asked before every token; raises `Cancelled` when it says so.
+    What `forbid` forbids is never written. `cancelled` is asked before every token; raises `Cancelled` when it says so.
     """
     if beams < 1 or max_tokens < 1:
         raise ValueError("beams and max_tokens must be at least 1")
@@ -236,7 +251,7 @@ def beam_search(
         for position in range(max_tokens + 1):
             if cancelled():
                 raise Cancelled
-            total_BNV = totals_BN[:, :, None] + _without_empty(decoder.step(state, last_BN), position)
+            total_BNV = totals_BN[:, :, None] + _permitted(decoder.step(state, last_BN), running_BNL[:, :, :position], forbid)
             finished = finished.with_more(total_BNV[:, :, END], running_BNL, (position + 1) ** length_penalty)
             totals_BN, places_BN = _best(total_BNV[:, :, END + 1 :].flatten(1), beams)
             vocabulary = total_BNV.shape[2] - 1

@@ -19,7 +19,9 @@ from encoder.likeness import COSINE_SHARE, fingerprints, tanimoto
 from encoder.model.atomas import TokenBatch
 from encoder.model.config import Modality
 from encoder.model.decoder import Task
+from encoder.model.source import Source
 from encoder.prose import Manner, manner_of, normalise
+from encoder.syntax import Forbid, NoLoop, SmilesSyntax
 
 MOST = 200
 """Candidates that one call gives at most."""
@@ -27,6 +29,8 @@ LONGEST_WRITTEN = {Task.DESCRIBE: 200, Task.GENERATE: 160}
 """Tokens that are written at most."""
 _ROUND = 16
 """Sequences drawn together: many enough to keep the processor busy, few enough to show the first soon."""
+_SAID_AGAIN = 10
+"""Tokens in a row that a text says only once."""
 _BATCH = 24
 """Items decoded together."""
 
@@ -75,6 +79,10 @@ class Generator:
         self._checkpoint = checkpoint
         self._decoder, self._vocabularies = writing.decoder, writing.vocabularies
         self._ranking = ranking or Ranking()
+        self._forbid: dict[Task, Forbid] = {
+            Task.DESCRIBE: NoLoop(len(self._vocabularies.text) + 1, _SAID_AGAIN),
+            Task.GENERATE: SmilesSyntax(self._vocabularies.smiles),
+        }
 
     @classmethod
     def load(cls, folder: Path | None = None, checkpoint: Checkpoint | None = None) -> "Generator":
@@ -113,7 +121,7 @@ class Generator:
         written: list[list[Written]] = [[] for _ in items]
         for rows in _batches(items):
             source = collate([items[row] for row in rows])
-            found = beam_search(self._decoder, Task.DESCRIBE, source, beams, LONGEST_WRITTEN[Task.DESCRIBE], cancelled=cancelled)
+            found = self._search(Task.DESCRIBE, source, beams, cancelled)
             for row, generated in zip(rows, found, strict=True):
                 written[row] = self._ranked(generated, items[row])
         return written
@@ -136,12 +144,11 @@ class Generator:
         """`propose` for many texts at once; `beams` of each come from the beam search."""
         items = [self._read_text(text, neighbours) for text, neighbours in texts]
         proposals: list[list[Proposal]] = [[] for _ in items]
-        longest = LONGEST_WRITTEN[Task.GENERATE]
         for rows in _batches(items):
             source = collate([items[row] for row in rows])
-            rounds = [beam_search(self._decoder, Task.GENERATE, source, min(beams, count), longest, cancelled=cancelled)]
+            rounds = [self._search(Task.GENERATE, source, min(beams, count), cancelled)]
             if count > beams:
-                rounds.append(sample(self._decoder, Task.GENERATE, source, _sampling(count - beams, seed), cancelled=cancelled))
+                rounds.append(self._draw(source, count - beams, seed, cancelled))
             for found in rounds:
                 for row, generated in zip(rows, found, strict=True):
                     proposals[row] += self._smiles(generated)
@@ -149,19 +156,23 @@ class Generator:
 
     def _proposals(self, items: list[ReadItem], count: int, seed: int, cancelled: Callable[[], bool]) -> Iterator[Proposal]:
         source = collate(items)
-        given = self._smiles(
-            beam_search(self._decoder, Task.GENERATE, source, min(4, count), LONGEST_WRITTEN[Task.GENERATE], cancelled=cancelled)[0]
-        )
+        given = self._smiles(self._search(Task.GENERATE, source, min(4, count), cancelled)[0])
         yield from given
         left = count - len(given)
         number = 0
         while left > 0 and number < 4 * MOST // _ROUND:
             # Every round has its own stream, so that what was drawn before does not depend on how many are asked for.
-            sampling = _sampling(_ROUND, [seed, number])
-            drawn = self._smiles(sample(self._decoder, Task.GENERATE, source, sampling, cancelled=cancelled)[0])[:left]
+            drawn = self._smiles(self._draw(source, _ROUND, [seed, number], cancelled)[0])[:left]
             yield from drawn
             left -= len(drawn)
             number += 1
+
+    def _search(self, task: Task, source: Source, beams: int, cancelled: Callable[[], bool]) -> list[Generated]:
+        return beam_search(self._decoder, task, source, beams, LONGEST_WRITTEN[task], cancelled=cancelled, forbid=self._forbid[task])
+
+    def _draw(self, source: Source, count: int, seed: int | Sequence[int], cancelled: Callable[[], bool]) -> list[Generated]:
+        sampling = Sampling(count, seed, LONGEST_WRITTEN[Task.GENERATE], temperature=0.8, top_p=0.95)
+        return sample(self._decoder, Task.GENERATE, source, sampling, cancelled=cancelled, forbid=self._forbid[Task.GENERATE])
 
     def _smiles(self, generated: Generated) -> list[Proposal]:
         decode = self._vocabularies.smiles.decode
@@ -241,10 +252,6 @@ class Generator:
         with torch.inference_mode():
             tokens_EC = self._checkpoint.model(modality, TokenBatch.from_features(features([content]))).tokens_BLD[0]
         return ReadItem(tokens_EC, torch.from_numpy(vector_X), manner, pieces, torch.from_numpy(vectors_KX), likeness_K)
-
-
-def _sampling(count: int, seed: int | Sequence[int]) -> Sampling:
-    return Sampling(count, seed, LONGEST_WRITTEN[Task.GENERATE], temperature=0.8, top_p=0.95)
 
 
 def _batches(items: Sequence[ReadItem]) -> list[list[int]]:
