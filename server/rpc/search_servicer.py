@@ -71,7 +71,10 @@ class SearchServicer(SearchServiceServicer):
             judge=self._judge,
         )
         context.set_trailing_metadata(((TIMINGS, ",".join(f"{stage};{seconds:.6f}" for stage, seconds in page.timings_seconds.items())),))
-        return asked.response(page)
+        answer = asked.response(page)
+        if "molblock" in request.read_mask.paths:
+            await self._calls.run(self._draw, answer, page)
+        return answer
 
     async def BatchSearchCompounds(self, request: pb.BatchSearchCompoundsRequest, context: Any) -> pb.BatchSearchCompoundsResponse:
         """Every search has its answer or its own error."""
@@ -101,8 +104,23 @@ class SearchServicer(SearchServiceServicer):
             )
         )
         return pb.BatchSearchCompoundsResponse(
-            results=[_result(one, next(pages)) if isinstance(one, _Asked) else _failure(one) for one in asked]
+            results=[self._result(one, next(pages)) if isinstance(one, _Asked) else _failure(one) for one in asked]
         )
+
+    def _result(self, asked: _Asked, page: SearchPage | AtomasError) -> pb.BatchSearchCompoundsResponse.Result:
+        if isinstance(page, AtomasError):
+            return _failure(page)
+        answer = asked.response(page)
+        if "molblock" in asked.mask.paths:
+            self._draw(answer, page)
+        return pb.BatchSearchCompoundsResponse.Result(response=answer)
+
+    def _draw(self, answer: pb.SearchCompoundsResponse, page: SearchPage) -> None:
+        """Puts a molblock to every hit that has a drawing."""
+        blocks = self._ports.chemistry.molblocks([hit.compound.structure.smiles for hit in page.hits])
+        for hit, block in zip(answer.hits, blocks, strict=True):
+            if isinstance(block, str):
+                hit.compound.molblock = block
 
     async def ExplainHit(self, request: pb.ExplainHitRequest, context: Any) -> pb.ExplainHitResponse:
         """Phrases, atoms and, where asked for, the drawing."""
@@ -149,10 +167,6 @@ class SearchServicer(SearchServiceServicer):
             reach=reach,
         )
         return _Asked(query, request.filter, scope, request.read_mask)
-
-
-def _result(asked: _Asked, page: SearchPage | AtomasError) -> pb.BatchSearchCompoundsResponse.Result:
-    return _failure(page) if isinstance(page, AtomasError) else pb.BatchSearchCompoundsResponse.Result(response=asked.response(page))
 
 
 def _failure(error: AtomasError) -> pb.BatchSearchCompoundsResponse.Result:

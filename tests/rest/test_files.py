@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from atomas import Client
+from atomas import Client, read_rows
 from tests.rest.conftest import Http
 from tests.running import RunningServer, atomas
 
@@ -158,6 +158,9 @@ def test_the_command_line_exports_a_library_and_the_hits_of_a_search(server: Run
     assert found.returncode == 0, found.stderr
     hits = [json.loads(line) for line in (tmp_path / "hits.jsonl").read_text().splitlines()]
     assert [hit["atomas"]["rank"] for hit in hits] == [1, 2, 3]
+    found = atomas(server.address, "search", "purine alkaloid", "--library", "chebi", "--limit", "3", "--out", str(tmp_path / "hits.sdf"))
+    assert found.returncode == 0, found.stderr
+    assert [row.id for row in read_rows(tmp_path / "hits.sdf")] == [hit["id"] for hit in hits]
     refused = atomas(server.address, "export", "chebi", str(tmp_path / "x.docx"))
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
 

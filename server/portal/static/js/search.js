@@ -36,7 +36,7 @@ const TARGETS = [
 export function searchPage(place, parameters, go) {
   const values = new Map(parameters);
   const state = { library: values.get("library") ?? "", abort: null };
-  const asked = Boolean(values.get("q") || values.get("structure") || values.get("similar"));
+  const asked = [...values.keys()].some((name) => ["q", "structure", "similar"].includes(name) || isCondition(name));
 
   const box = h("input", {
     id: "query",
@@ -133,7 +133,7 @@ export function searchPage(place, parameters, go) {
   }
 
   function changed() {
-    if (box.value.trim() || values.get("similar")) submit();
+    if (asked || box.value.trim()) submit();
   }
 
   function submitted(event) {
@@ -152,7 +152,7 @@ export function searchPage(place, parameters, go) {
       address.set("structure", values.get("structure"));
     }
     if (values.get("similar") && !address.get("q")) address.set("similar", values.get("similar"));
-    if (![...address.keys()].some((name) => ["q", "structure", "similar"].includes(name))) {
+    if (![...address.keys()].some((name) => ["q", "structure", "similar"].includes(name) || isCondition(name))) {
       box.focus();
       announce("Say first what to look for.");
       return;
@@ -161,7 +161,9 @@ export function searchPage(place, parameters, go) {
   }
 
   function request(pageToken) {
-    const asks = values.get("structure") ? { structure: values.get("structure") } : values.get("q") ? { query: values.get("q") } : { compound: values.get("similar") };
+    const [structure, text, similar] = ["structure", "q", "similar"].map((name) => values.get(name));
+    // Conditions alone are a question too.
+    const asks = structure ? { structure } : text ? { query: text } : similar ? { compound: similar } : {};
     return { ...asks, target: values.get("target") || "TARGET_UNSPECIFIED", filter: filterText(values), pageSize: PAGE, pageToken };
   }
 
