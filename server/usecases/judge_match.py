@@ -92,6 +92,7 @@ class MatchJudge:
 
     def refresh(self) -> None:
         """Measures anew where the model is another one or the index has grown or shrunk by much."""
+        self._looked = time.monotonic()
         count, version = self._ports.index.count(), self._ports.index.model_version
         measured = self._measured
         alike = measured is not None and measured.model_version == version and count <= GROWTH * measured.count <= GROWTH**2 * max(count, 1)

@@ -16,7 +16,7 @@ from server.domain.compounds import Compound, point_id
 from server.domain.documents import compound_of
 from server.domain.errors import AtomasError, Reason
 from server.domain.filters import Filter
-from server.domain.search import VECTOR_LEGS, Hit, Interpretation, Kind, Leg, Query, SearchPage
+from server.domain.search import INDEX_LEGS, VECTOR_LEGS, Hit, Interpretation, Kind, Leg, Query, SearchPage
 from server.ports import Ports, Question, ScoredPoint, Transaction, Vector
 from server.usecases.fuse_legs import fuse, leg_scores, weights_of
 from server.usecases.judge_match import MatchJudge
@@ -239,7 +239,8 @@ def _vectors(
 
 def _ask(alike: Sequence[_Search], ports: Ports) -> None:
     """Puts the questions of searches with the same filter, libraries and depth to the index at once."""
-    asked = [(search, leg, question) for search in alike for leg, question in search.questions.items()]
+    # Leg by leg: the engine scores questions to one leg together.
+    asked = [(search, leg, search.questions[leg]) for leg in INDEX_LEGS for search in alike if leg in search.questions]
     if not asked:
         return
     first = alike[0]
@@ -266,6 +267,8 @@ def _ask_fingerprints(search: _Search, ports: Ports) -> None:
 
 def _keep_named(search: _Search, ports: Ports) -> None:
     """Those of the compounds that the query names which the filter lets through."""
+    if not search.understood.named:
+        return
     ids = [point_id(library, inchikey) for library, inchikey in search.understood.named]
     passing = {point.id for points in search.found.values() for point in points}
     if unseen := [id for id in ids if id not in passing]:
@@ -319,8 +322,8 @@ def _listed(search: _Search, ports: Ports) -> dict[UUID, float]:
 
 def _further(search: _Search, page: Sequence[UUID], ports: Ports) -> dict[Leg, dict[UUID, float]]:
     """Scores of hits in legs that did not reach them."""
-    reached = {leg: {point.id for point in points} for leg, points in search.found.items()}
-    missing = {leg: [id for id in page if id not in reached[leg]] for leg in search.found}
+    reached = {leg: {point.id.int for point in points} for leg, points in search.found.items()}
+    missing = {leg: [id for id in page if id.int not in reached[leg]] for leg in search.found}
     fingerprints = missing.pop(Leg.FINGERPRINTS, [])
     further: dict[Leg, dict[UUID, float]] = {}
     if fingerprints:
