@@ -4,6 +4,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from atomas.aio import AsyncClient
 from atomas.client import Client
+from atomas.credentials import Credentials
 from atomas.errors import (
     AbortedError,
     AlreadyExistsError,
@@ -24,6 +25,8 @@ from atomas.errors import (
     WriterError,
 )
 from atomas.explaining import AlignedLevel, ExplainedPhrase, Explanation, TokenCluster
+from atomas.generating import Candidate, Description, GeneratedDescriptions, GeneratedMolecules, GenerationCounts, KnownCompound
+from atomas.keys import AccessLevel, ApiKey, NewApiKey
 from atomas.readers import Format, read_rows
 from atomas.types import (
     Comparison,
@@ -62,15 +65,20 @@ except PackageNotFoundError:
 
 __all__ = [
     "AbortedError",
+    "AccessLevel",
     "AlignedLevel",
     "AlreadyExistsError",
+    "ApiKey",
     "AsyncClient",
     "AtomasError",
     "CancelledError",
+    "Candidate",
     "Client",
     "Comparison",
     "Compound",
+    "Credentials",
     "DeadlineExceededError",
+    "Description",
     "Descriptors",
     "Embedding",
     "Embeddings",
@@ -79,6 +87,9 @@ __all__ = [
     "ExportProgress",
     "FailedPreconditionError",
     "Format",
+    "GeneratedDescriptions",
+    "GeneratedMolecules",
+    "GenerationCounts",
     "Health",
     "Hit",
     "ImportCounts",
@@ -87,10 +98,12 @@ __all__ = [
     "InternalError",
     "Interpretation",
     "InvalidArgumentError",
+    "KnownCompound",
     "LegScore",
     "Library",
     "Model",
     "ModelComparison",
+    "NewApiKey",
     "NotFoundError",
     "Operation",
     "OperationFailedError",

@@ -2,20 +2,24 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from datetime import datetime
 from types import TracebackType
 from typing import Self, TypeVar, Unpack, cast
 
 import grpc
 
-from atomas import calls, explaining, importing, model_calls, streams
+from atomas import calls, explaining, generating, importing, key_calls, model_calls, streams
 from atomas.calls import Call, Page, SearchOptions
-from atomas.channel import channel_options, overload_delay_seconds, resolve_address
+from atomas.channel import overload_delay_seconds, resolve_address
+from atomas.credentials import Credentials, open_channel
 from atomas.errors import AtomasError, UnavailableError, from_rpc_error
 from atomas.explaining import Explanation
 from atomas.exporting import ExportSession
+from atomas.generating import Found, GeneratedDescriptions, GeneratedMolecules, Watch
 from atomas.importing import ImportSession, RowLike
+from atomas.keys import AccessLevel, ApiKey, NewApiKey
 from atomas.readers import Format, Source
 from atomas.types import (
     Compound,
@@ -42,14 +46,23 @@ class Client:
     """Calls an Atomas service and waits for each answer. Thread-safe; use it as a context manager or close it.
 
     `address` is `host:port` (ATOMAS_ADDRESS, else 127.0.0.1:50051). `timeout_seconds` is the deadline of each call with its
-    retries; imports and `wait` go on as long as there is progress. Whatever service, network or
+    retries; imports and `wait` go on as long as there is progress. `api_key` is a secret (else
+    ATOMAS_API_KEY), `credentials` add TLS. Whatever service, network or
     file refuse is raised as a subclass of AtomasError.
     """
 
-    def __init__(self, address: str | None = None, *, timeout_seconds: float = 30.0) -> None:
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        timeout_seconds: float = 30.0,
+        api_key: str | None = None,
+        credentials: Credentials | None = None,
+    ) -> None:
         self.address = resolve_address(address)
         self.timeout_seconds = timeout_seconds
-        self._channel = grpc.insecure_channel(self.address, options=channel_options(self.address))
+        self._credentials = (credentials or Credentials.from_environment()).with_api_key(api_key)
+        self._channel = open_channel(self.address, self._credentials)
         self._closed = False
 
     def __enter__(self) -> Self:
@@ -168,6 +181,47 @@ class Client:
         """Which words of a text point at which atoms of a stored compound or a structure; `substructure` marks atoms as well."""
         return self._run(explaining.explain(compound, structure, text, substructure, draw))
 
+    # Generation
+
+    def generate(
+        self,
+        text: str,
+        *,
+        library: str | Library | None = None,
+        count: int = 20,
+        filter: str = "",
+        seed: int = 0,
+        max_attempts: int = 0,
+        keep_order: bool = False,
+        ignore_library: bool = False,
+        timeout_seconds: float | None = None,
+        on_found: Callable[[Found], None] | None = None,
+    ) -> GeneratedMolecules:
+        """New molecules that a text describes, best aligned first; `on_found` sees each as it is found.
+
+        Novelty is judged by `library`, or by all. A call that is interrupted or out of time cancels the generation.
+        """
+        call = generating.generate_molecules(text, library, count, filter, seed, max_attempts, keep_order, ignore_library)
+        operation = self._run(call)
+        self._watch(operation, timeout_seconds, on_found)
+        return self._run(generating.molecules_of(operation))
+
+    def describe(
+        self,
+        structure: str | None = None,
+        *,
+        compound: str | Compound | None = None,
+        library: str | Library | None = None,
+        count: int = 1,
+        ignore_library: bool = False,
+        timeout_seconds: float | None = None,
+        on_found: Callable[[Found], None] | None = None,
+    ) -> GeneratedDescriptions:
+        """Words for a structure or a stored compound, written beside the texts of alike compounds of the library, which the answer cites."""
+        operation = self._run(generating.describe_structure(structure, compound, library, count, ignore_library))
+        self._watch(operation, timeout_seconds, on_found)
+        return self._run(generating.descriptions_of(operation))
+
     # Vectors and models
 
     def embed_texts(self, texts: Sequence[str]) -> Embeddings:
@@ -203,6 +257,20 @@ class Client:
     def delete_model(self, name: str | Model) -> None:
         """Remove the index of a model that does not answer."""
         self._run(model_calls.delete_model(name))
+
+    # API keys
+
+    def create_api_key(self, scopes: Mapping[str, AccessLevel | str], *, name: str = "", expire_time: datetime | None = None) -> NewApiKey:
+        """Make a key with a level for each library, such as `{"chebi": "read"}`; `-` stands for every library. Its secret is told this once."""
+        return self._run(key_calls.create_api_key(scopes, name, expire_time))
+
+    def api_keys(self) -> Iterator[ApiKey]:
+        """Every key, the revoked ones too."""
+        return self._pages(key_calls.list_api_keys)
+
+    def revoke_api_key(self, key: str | ApiKey) -> ApiKey:
+        """End a key at once, by its prefix. Raises NotFoundError."""
+        return self._run(key_calls.revoke_api_key(key))
 
     # Operations
 
@@ -302,6 +370,28 @@ class Client:
             if delay_seconds is None:
                 raise error
             time.sleep(delay_seconds)
+
+    def _watch(self, operation: str, timeout_seconds: float | None, on_found: Callable[[Found], None] | None) -> None:
+        watch = Watch(operation, timeout_seconds)
+        try:
+            while True:
+                stream = generating.watch_stream(self._channel)(watch.begin(), timeout=watch.seconds_left)
+                try:
+                    for response in stream:
+                        found = watch.received(response)
+                        if found is not None and on_found is not None:
+                            on_found(found)
+                    return
+                except grpc.RpcError as failure:
+                    delay_seconds = watch.broke(from_rpc_error(failure, self.address))
+                finally:
+                    stream.cancel()
+                time.sleep(delay_seconds)
+        except BaseException:
+            # Nobody waits for it any more.
+            with suppress(AtomasError):
+                self.cancel(operation)
+            raise
 
     def _pages(self, list_page: Callable[[str], Call[Page[Result]]]) -> Iterator[Result]:
         token = ""

@@ -12,8 +12,8 @@ from grpc import StatusCode
 from server.domain.errors import AtomasError, Reason
 
 DOMAIN = "atomas"
-# How long callers are asked to wait, where the refusal does not say.
-RETRY_SECONDS: Mapping[Reason, float] = {Reason.OVERLOADED: 1.0, Reason.RATE_LIMITED: 1.0, Reason.QUOTA_EXCEEDED: 3600.0}
+# How long callers are asked to wait, where the refusal does not say. A quota is not waited for: somebody has to make room.
+RETRY_SECONDS: Mapping[Reason, float] = {Reason.OVERLOADED: 1.0, Reason.RATE_LIMITED: 1.0}
 RETRY_DETAIL = "retry_seconds"
 
 _INVALID, _PRECONDITION, _MISSING = StatusCode.INVALID_ARGUMENT, StatusCode.FAILED_PRECONDITION, StatusCode.NOT_FOUND
