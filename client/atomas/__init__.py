@@ -25,7 +25,6 @@ from atomas.errors import (
     WriterError,
 )
 from atomas.explaining import AlignedLevel, ExplainedPhrase, Explanation, TokenCluster
-from atomas.generating import Candidate, Description, GeneratedDescriptions, GeneratedMolecules, GenerationCounts, KnownCompound
 from atomas.keys import AccessLevel, ApiKey, NewApiKey
 from atomas.readers import Format, read_rows
 from atomas.types import (
@@ -72,13 +71,11 @@ __all__ = [
     "AsyncClient",
     "AtomasError",
     "CancelledError",
-    "Candidate",
     "Client",
     "Comparison",
     "Compound",
     "Credentials",
     "DeadlineExceededError",
-    "Description",
     "Descriptors",
     "Embedding",
     "Embeddings",
@@ -87,9 +84,6 @@ __all__ = [
     "ExportProgress",
     "FailedPreconditionError",
     "Format",
-    "GeneratedDescriptions",
-    "GeneratedMolecules",
-    "GenerationCounts",
     "Health",
     "Hit",
     "ImportCounts",
@@ -98,7 +92,6 @@ __all__ = [
     "InternalError",
     "Interpretation",
     "InvalidArgumentError",
-    "KnownCompound",
     "LegScore",
     "Library",
     "Model",
