@@ -230,16 +230,16 @@ def search_compounds(query: str | None, options: SearchOptions) -> Query:
     request = search.SearchCompoundsRequest(
         parent=library_name(in_library if in_library is not None else "-"),
         target=_TARGETS[wanted],
-        filter=_sendable(options.get("filter", "")),
+        filter=sendable(options.get("filter", "")),
         leg_weights=options.get("weights", {}),
         libraries=[library_name(each) for each in options.get("libraries", ())],
     )
     if query is not None:
-        request.query = _sendable(query)
+        request.query = sendable(query)
     elif text is not None:
-        request.text = _sendable(text)
+        request.text = sendable(text)
     elif structure is not None:
-        request.structure = _sendable(structure)
+        request.structure = sendable(structure)
     elif compound is not None:
         request.compound = compound_name(compound, in_library)
     if options.get("ids_only"):
@@ -269,12 +269,12 @@ def search_batches(
 
 
 def embed_texts(texts: Sequence[str]) -> Call[Embeddings]:
-    request = embedding.EmbedTextsRequest(texts=[_sendable(text) for text in texts])
+    request = embedding.EmbedTextsRequest(texts=[sendable(text) for text in texts])
     return _call(_EMBEDDING + "EmbedTexts", request, embedding.EmbedTextsResponse.FromString, codec.decode_embeddings)
 
 
 def embed_structures(structures: Sequence[str]) -> Call[Embeddings]:
-    request = embedding.EmbedStructuresRequest(structures=[_sendable(structure) for structure in structures])
+    request = embedding.EmbedStructuresRequest(structures=[sendable(structure) for structure in structures])
     return _call(_EMBEDDING + "EmbedStructures", request, embedding.EmbedStructuresResponse.FromString, codec.decode_embeddings)
 
 
@@ -352,7 +352,8 @@ def contract_fields(fields: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(["name", *(_CONTRACT_FIELDS.get(field, field) for field in fields)]))
 
 
-def _sendable(text: str) -> str:
+def sendable(text: str) -> str:
+    """The text itself. Raises InvalidArgumentError for half a surrogate pair."""
     try:
         text.encode()
     except UnicodeEncodeError as error:

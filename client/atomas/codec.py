@@ -31,7 +31,7 @@ from atomas.types import (
     SearchPage,
     SearchResult,
 )
-from atomas.v1 import embedding_service_pb2, library_pb2, library_service_pb2, model_service_pb2, search_service_pb2
+from atomas.v1 import embedding_service_pb2, generation_service_pb2, library_pb2, library_service_pb2, model_service_pb2, search_service_pb2
 
 # Protobuf readers give up on deeply nested messages, and one such row would take its whole chunk with it.
 _MAX_METADATA_DEPTH = 12
@@ -62,7 +62,7 @@ def decode_compound(message: library_pb2.Compound) -> Compound:
         parent_smiles=message.parent_smiles,
         parent_inchikey=message.parent_inchikey,
         descriptions=tuple(message.descriptions),
-        descriptors=_descriptors(message.descriptors) if message.HasField("descriptors") else None,
+        descriptors=decode_descriptors(message.descriptors) if message.HasField("descriptors") else None,
         metadata=decode_metadata(message.metadata),
         create_time=_time(message, "create_time"),
         update_time=_time(message, "update_time"),
@@ -105,6 +105,8 @@ def decode_model(message: model_service_pb2.Model) -> Model:
 def decode_operation(message: longrunning.Operation) -> Operation:
     if message.metadata.Is(model_service_pb2.ReindexMetadata.DESCRIPTOR):
         return _decode_reindex(message)
+    if message.metadata.Is(generation_service_pb2.GenerationMetadata.DESCRIPTOR):
+        return _decode_generation(message)
     metadata = library_service_pb2.ImportMetadata()
     message.metadata.Unpack(metadata)
     result = library_service_pb2.ImportResult()
@@ -137,6 +139,22 @@ def _decode_reindex(message: longrunning.Operation) -> Operation:
         done=message.done,
         model=metadata.model,
         reindex=ReindexProgress(metadata.indexed_count, metadata.compound_count, left),
+        reason=reason,
+        message=text,
+        create_time=_time(metadata, "create_time"),
+        end_time=_time(metadata, "end_time"),
+    )
+
+
+def _decode_generation(message: longrunning.Operation) -> Operation:
+    metadata = generation_service_pb2.GenerationMetadata()
+    message.metadata.Unpack(metadata)
+    reason, text = _refusal(message.error)
+    return Operation(
+        resource_name=message.name,
+        state=_state(message, library_service_pb2.ImportMetadata()) if message.done else OperationState.PROCESSING,
+        done=message.done,
+        source="generation",
         reason=reason,
         message=text,
         create_time=_time(metadata, "create_time"),
@@ -283,7 +301,7 @@ def _answer(message: search_service_pb2.BatchSearchCompoundsResponse.Result) -> 
     return SearchAnswer(SearchResult.of([page], len(page.hits)))
 
 
-def _descriptors(message: library_pb2.Descriptors) -> Descriptors:
+def decode_descriptors(message: library_pb2.Descriptors) -> Descriptors:
     return Descriptors(**{field.name: getattr(message, field.name) for field in message.DESCRIPTOR.fields if field.name in _DESCRIPTORS})
 
 

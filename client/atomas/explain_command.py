@@ -20,7 +20,7 @@ def explain(
     as_document: Json = False,
 ) -> None:
     """Tell which words of a text point at which atoms of a molecule."""
-    stored = molecule.startswith("libraries/") or _is_compound(molecule)
+    stored = molecule.startswith("libraries/") or is_compound(molecule)
     with service(context, address) as client:
         found = client.explain(
             text,
@@ -38,7 +38,7 @@ def explain(
     display.print_json(document(found)) if as_document else display.print_lines(_lines(found))
 
 
-def _is_compound(text: str) -> bool:
+def is_compound(text: str) -> bool:
     """Whether the text is LIBRARY/INCHIKEY: a structure has no slash followed by such a key."""
     _, slash, key = text.partition("/")
     return bool(slash) and len(key) == 27 and key[14] == key[25] == "-"
