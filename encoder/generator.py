@@ -68,7 +68,7 @@ class Proposal:
 class Ranking:
     """How descriptions are ranked: by mean log-probability of a token, plus so much of the alignment."""
 
-    alignment_share: float = 1.0
+    alignment_share: float = 2.0
 
 
 class Generator:

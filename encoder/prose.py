@@ -40,4 +40,4 @@ def manner_of(text: str) -> Manner:
         return Manner.OTHER
     if _DEFINITION.match(text):
         return Manner.PROSE if len(text.split()) >= _SHORTEST_PROSE else Manner.CLASSES
-    return Manner.CLASSES if text.startswith(("It has a role", "It is a")) else Manner.OTHER
+    return Manner.CLASSES if text.startswith(f"{SUBJECT} has a role") else Manner.OTHER
