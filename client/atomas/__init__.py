@@ -25,6 +25,7 @@ from atomas.errors import (
     WriterError,
 )
 from atomas.explaining import AlignedLevel, ExplainedPhrase, Explanation, TokenCluster
+from atomas.generating import Candidate, Description, GeneratedDescriptions, GeneratedMolecules, GenerationCounts, KnownCompound
 from atomas.keys import AccessLevel, ApiKey, NewApiKey
 from atomas.readers import Format, read_rows
 from atomas.types import (
@@ -71,11 +72,13 @@ __all__ = [
     "AsyncClient",
     "AtomasError",
     "CancelledError",
+    "Candidate",
     "Client",
     "Comparison",
     "Compound",
     "Credentials",
     "DeadlineExceededError",
+    "Description",
     "Descriptors",
     "Embedding",
     "Embeddings",
@@ -84,6 +87,9 @@ __all__ = [
     "ExportProgress",
     "FailedPreconditionError",
     "Format",
+    "GeneratedDescriptions",
+    "GeneratedMolecules",
+    "GenerationCounts",
     "Health",
     "Hit",
     "ImportCounts",
@@ -92,6 +98,7 @@ __all__ = [
     "InternalError",
     "Interpretation",
     "InvalidArgumentError",
+    "KnownCompound",
     "LegScore",
     "Library",
     "Model",

@@ -3,20 +3,21 @@
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import datetime
 from types import TracebackType
 from typing import Self, TypeVar, Unpack, cast
 
 import grpc
 
-from atomas import calls, explaining, importing, key_calls, model_calls, streams
+from atomas import calls, explaining, generating, importing, key_calls, model_calls, streams
 from atomas.calls import Call, Page, SearchOptions
 from atomas.channel import overload_delay_seconds, resolve_address
 from atomas.credentials import Credentials, open_channel
 from atomas.errors import AtomasError, UnavailableError, from_rpc_error
 from atomas.explaining import Explanation
 from atomas.exporting import ExportSession
+from atomas.generating import Found, GeneratedDescriptions, GeneratedMolecules, Watch
 from atomas.importing import ImportSession, RowLike
 from atomas.keys import AccessLevel, ApiKey, NewApiKey
 from atomas.readers import Format, Source
@@ -180,6 +181,47 @@ class Client:
         """Which words of a text point at which atoms of a stored compound or a structure; `substructure` marks atoms as well."""
         return self._run(explaining.explain(compound, structure, text, substructure, draw))
 
+    # Generation
+
+    def generate(
+        self,
+        text: str,
+        *,
+        library: str | Library | None = None,
+        count: int = 20,
+        filter: str = "",
+        seed: int = 0,
+        max_attempts: int = 0,
+        keep_order: bool = False,
+        ignore_library: bool = False,
+        timeout_seconds: float | None = None,
+        on_found: Callable[[Found], None] | None = None,
+    ) -> GeneratedMolecules:
+        """New molecules that a text describes, best aligned first; `on_found` sees each as it is found.
+
+        Novelty is judged by `library`, or by all. A call that is interrupted or out of time cancels the generation.
+        """
+        call = generating.generate_molecules(text, library, count, filter, seed, max_attempts, keep_order, ignore_library)
+        operation = self._run(call)
+        self._watch(operation, timeout_seconds, on_found)
+        return self._run(generating.molecules_of(operation))
+
+    def describe(
+        self,
+        structure: str | None = None,
+        *,
+        compound: str | Compound | None = None,
+        library: str | Library | None = None,
+        count: int = 1,
+        ignore_library: bool = False,
+        timeout_seconds: float | None = None,
+        on_found: Callable[[Found], None] | None = None,
+    ) -> GeneratedDescriptions:
+        """Words for a structure or a stored compound, written beside the texts of alike compounds of the library, which the answer cites."""
+        operation = self._run(generating.describe_structure(structure, compound, library, count, ignore_library))
+        self._watch(operation, timeout_seconds, on_found)
+        return self._run(generating.descriptions_of(operation))
+
     # Vectors and models
 
     def embed_texts(self, texts: Sequence[str]) -> Embeddings:
@@ -328,6 +370,28 @@ class Client:
             if delay_seconds is None:
                 raise error
             time.sleep(delay_seconds)
+
+    def _watch(self, operation: str, timeout_seconds: float | None, on_found: Callable[[Found], None] | None) -> None:
+        watch = Watch(operation, timeout_seconds)
+        try:
+            while True:
+                stream = generating.watch_stream(self._channel)(watch.begin(), timeout=watch.seconds_left)
+                try:
+                    for response in stream:
+                        found = watch.received(response)
+                        if found is not None and on_found is not None:
+                            on_found(found)
+                    return
+                except grpc.RpcError as failure:
+                    delay_seconds = watch.broke(from_rpc_error(failure, self.address))
+                finally:
+                    stream.cancel()
+                time.sleep(delay_seconds)
+        except BaseException:
+            # Nobody waits for it any more.
+            with suppress(AtomasError):
+                self.cancel(operation)
+            raise
 
     def _pages(self, list_page: Callable[[str], Call[Page[Result]]]) -> Iterator[Result]:
         token = ""

@@ -13,6 +13,7 @@ from atomas.calls import SearchOptions
 from atomas.console import Address, Json, document, named, service
 from atomas.errors import NotFoundError
 from atomas.explain_command import explain
+from atomas.generate_commands import describe, generate
 from atomas.key_commands import keys_app
 from atomas.model_commands import models_app, reindex
 from atomas.progress import ExportBar, ImportBar
@@ -29,6 +30,8 @@ app.add_typer(models_app, name="models")
 app.add_typer(keys_app, name="keys")
 app.command("reindex")(reindex)
 app.command("explain")(explain)
+app.command("generate")(generate)
+app.command("describe")(describe)
 
 LibraryName = Annotated[str | None, typer.Option("--library", "-l", metavar="NAME", help="Id of a library, with or without libraries/.")]
 
