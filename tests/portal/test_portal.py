@@ -208,3 +208,8 @@ def test_without_a_key_the_refusal_is_shown(visit: Visit) -> None:
     page = visit.go("/?q=caffeine")
     page.get_by_role("button", name="Not now").click()
     expect(page.get_by_role("alert")).to_contain_text("UNAUTHENTICATED")
+
+
+def test_conditions_alone_list_what_meets_them(visit: Visit) -> None:
+    page = visit.search("library=chebi&heavy_atoms.max=14&expression=" + quote('id = "CHEBI:27732"'))
+    expect(page.locator(".card h3")).to_have_text(["caffeine"])

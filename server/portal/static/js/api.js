@@ -52,7 +52,12 @@ const query = (values) => {
 // What a card shows; texts and names of the rest come with the molecule's own page.
 export const CARD_FIELDS = "name,displayName,smiles,inchikey,sourceIds,descriptions,descriptors,synonyms";
 
+// Every page asks for the libraries; a search should not wait behind that.
+const FRESH_MS = 10_000;
+let known = { found: [], until: 0 };
+
 export const libraries = async () => {
+  if (performance.now() < known.until) return known.found;
   const found = [];
   let pageToken = "";
   do {
@@ -60,6 +65,7 @@ export const libraries = async () => {
     found.push(...page.libraries);
     pageToken = page.nextPageToken;
   } while (pageToken);
+  known = { found, until: performance.now() + FRESH_MS };
   return found;
 };
 export const search = (library, request, signal) =>

@@ -108,12 +108,12 @@ export function searchPage(place, parameters, go) {
   fill(place, form, results);
   document.title = asked ? `${values.get("q") || values.get("structure") || "Similar compounds"}, Atomas` : "Atomas";
   box.addEventListener("input", () => values.delete("structure"));
-  if (asked) run();
+  if (asked) run().then(listLibraries);
   else {
+    listLibraries();
     fill(results, examples());
     if (matchMedia("(hover: hover)").matches) box.focus({ preventScroll: true });
   }
-  listLibraries();
   return () => state.abort?.abort();
 
   async function listLibraries() {
