@@ -1,7 +1,8 @@
 """GenerationService: new molecules from words and words for molecules, as operations that can be watched."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from google.longrunning import operations_pb2
@@ -70,10 +71,13 @@ class GenerationServicer(GenerationServiceServicer):
     async def WatchGeneration(self, request: pb.WatchGenerationRequest, context: Any) -> AsyncIterator[pb.WatchGenerationResponse]:
         operation = names.operation_id(request.operation)
         if not is_generation(operation):
+            if not may(Level.READ, EVERY_LIBRARY):
+                raise denied()
             raise AtomasError(Reason.OPERATION_NOT_FOUND, f"{request.operation[:200]!r} is not a generation.", operation=operation[:200])
         seen = 0
         while True:
-            generation, findings = await self._calls.run(watch_generation, operation, seen, self._ports)
+            with absence_hidden():
+                generation, findings = await self._calls.run(watch_generation, operation, seen, self._ports)
             require_visible(generation)
             for finding in findings:
                 yield _found(generation, finding)
@@ -107,15 +111,28 @@ class GenerationOperations:
 
     async def get(self, operation: str) -> operations_pb2.Operation:
         """Raises OPERATION_NOT_FOUND, PERMISSION_DENIED."""
-        generation, findings = await self._calls.run(get_generation, operation, self._ports)
+        with absence_hidden():
+            generation, findings = await self._calls.run(get_generation, operation, self._ports)
         require_visible(generation)
         return generation_message(generation, findings)
 
     async def cancel(self, operation: str) -> None:
         """Whoever may see a generation may stop it: nothing that is stored changes."""
-        generation, _ = await self._calls.run(watch_generation, operation, 0, self._ports)
+        with absence_hidden():
+            generation, _ = await self._calls.run(watch_generation, operation, 0, self._ports)
         require_visible(generation)
         await self._calls.run(cancel_generation, operation, self._ports)
+
+
+@contextmanager
+def absence_hidden() -> Iterator[None]:
+    """Whoever may not see every generation is told the same of one that is not there as of one that it may not see."""
+    try:
+        yield
+    except AtomasError as error:
+        if error.reason is Reason.OPERATION_NOT_FOUND and not may(Level.READ, EVERY_LIBRARY):
+            raise denied() from None
+        raise
 
 
 def require_visible(generation: Generation) -> None:

@@ -24,6 +24,7 @@ from atomas.v1 import model_service_pb2 as models
 from atomas.v1 import search_service_pb2 as search
 from atomas.v1 import structure_service_pb2 as structures
 from server.domain.access import EVERY_LIBRARY, Level
+from server.domain.generation import ID_PREFIX
 from server.rpc.access_rules import OPEN_SERVICES, RULES
 from server.rpc.app import SERVICES
 from server.usecases.track_operations import list_operations
@@ -31,6 +32,7 @@ from tests.security.served import Served, call
 
 ETHANOL = "LFQSCWFLJHTTHZ-UHFFFAOYSA-N"
 UNKNOWN_OPERATION = "0" * 32
+UNKNOWN_GENERATION = f"{ID_PREFIX}{UNKNOWN_OPERATION}"
 
 # For each method a request about a library and an operation of it.
 REQUESTS: Mapping[str, Callable[[str, str], Any]] = {
@@ -157,6 +159,9 @@ def test_a_key_of_another_library_learns_nothing(guarded: Served, channel: grpc.
         if method.name in NARROWED:
             continue
         present = refusal(channel, method, REQUESTS[method.name]("held", operation), secret)
+        if "operation" in method.name.lower() or method.name == "WatchGeneration":
+            unborn = refusal(channel, method, REQUESTS[method.name]("absent", UNKNOWN_GENERATION), secret)
+            assert unborn == present, f"{path} tells what exists"
         absent = refusal(channel, method, REQUESTS[method.name]("absent", UNKNOWN_OPERATION), secret)
         # Operations are never deleted, whoever asks.
         assert present[0].name == "PERMISSION_DENIED" or method.name == "DeleteOperation", path
