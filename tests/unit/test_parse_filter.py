@@ -159,6 +159,7 @@ def written(tree: Filter) -> str:
             return " AND ".join(f"({written(part)})" for part in parts)
         case Or(parts):
             return " OR ".join(f"({written(part)})" for part in parts)
+    raise AssertionError(f"no filter of this test: {tree}")
 
 
 @given(trees)

@@ -92,7 +92,7 @@ def test_fingerprints_rank_by_tanimoto_and_keep_the_filter(library: World) -> No
 
     query = Query("lib", structure="OC(=O)c1ccccc1O", legs=frozenset({Leg.FINGERPRINTS}), limit=20)
     page = search(library, query)
-    assert [hit.compound.display_name for hit in page.hits][0] == "salicylic acid"
+    assert next(hit.compound.display_name for hit in page.hits) == "salicylic acid"
     assert leg(page.hits[0]) == (Leg.FINGERPRINTS, 1.0)
     assert [hit.score for hit in page.hits] == sorted((hit.score for hit in page.hits), reverse=True)
     assert len(page.hits) == len(ROWS)
