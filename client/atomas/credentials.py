@@ -67,7 +67,8 @@ def open_aio_channel(address: str, credentials: Credentials) -> grpc.aio.Channel
     """The same for asyncio; to be called where the event loop runs."""
     options = channel_options(address)
     shown = _metadata(credentials)
-    interceptors = [_ShownUnary(shown), _ShownAnswers(shown), _ShownStreams(shown)] if credentials.api_key else None
+    known: list[grpc.aio.ClientInterceptor] = [_ShownUnary(shown), _ShownAnswers(shown), _ShownStreams(shown)]
+    interceptors = known if credentials.api_key else None
     if credentials.encrypted:
         return grpc.aio.secure_channel(address, credentials.channel_credentials(), options=options, interceptors=interceptors)
     return grpc.aio.insecure_channel(address, options=options, interceptors=interceptors)
