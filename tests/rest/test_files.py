@@ -47,6 +47,7 @@ def told(compound: Any) -> tuple[object, ...]:
         (JSONL, "", "application/x-ndjson"),
         (b"smiles,id,name,year\nCCO,A:1,ethanol,\nC1CC,A:2,,\nCC,A:3,,1900\n", "", "text/csv"),
     ],
+    ids=["jsonl", "gzip", "format", "content-type", "csv"],
 )
 def test_a_file_is_imported_and_every_row_has_its_verdict(http: Http, body: bytes, query: str, kind: str) -> None:
     library = f"up-{uuid.uuid4().hex[:8]}"
