@@ -36,7 +36,7 @@ def add_judgements(judgements: "argparse._SubParsersAction[argparse.ArgumentPars
         if name == "captioning":
             parser.add_argument("--beams", type=_positive, default=4, help="beams of the search")
         else:
-            parser.add_argument("--candidates", type=_candidates, default=8, help="molecules written for every text")
+            parser.add_argument("--candidates", type=_candidates, default=16, help="molecules written for every text")
             parser.add_argument("--seed", type=int, default=0, help="seed of the draws")
 
 
