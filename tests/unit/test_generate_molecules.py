@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 
@@ -280,6 +279,6 @@ def test_a_store_that_is_away_is_waited_for(world: World, ports: Ports, generato
     generator.on_round = away
     assert refusal(lambda: run_generation(generation.id, ports)) is Reason.INDEX_UNAVAILABLE
     assert found(generation, ports)[0].state is GenerationState.QUEUED
-    generator.on_round = SimpleNamespace
+    generator.on_round = lambda: None
     run_generation(generation.id, ports)
     assert found(generation, ports)[0].state is GenerationState.SUCCEEDED
