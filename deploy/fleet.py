@@ -185,7 +185,7 @@ def main() -> None:
     settings = {name: value for name, value in given.items() if name not in own}
     fleet = Fleet(options.folder.resolve(), options.broker, f"127.0.0.1:{free_port(50051)}", **settings)
     try:
-        fleet.start()
+        fleet.start((*WORKERS, "generate"))
     except (FileNotFoundError, RuntimeError) as error:
         raise SystemExit(str(error)) from None
     print(
