@@ -84,7 +84,10 @@ def read_csv(stream: Lines, name: str, delimiter: str | None = None) -> Iterator
         return
     header_line = head.decode("utf-8-sig", "surrogateescape")
     delimiter = delimiter or sniff_delimiter(header_line)
-    header = _header(next(csv.reader([header_line], delimiter=delimiter)))
+    try:
+        header = _header(next(csv.reader([header_line], delimiter=delimiter)))
+    except csv.Error as error:
+        raise ReaderError(f"{name}: the first line is no line of column names ({error}).") from None
     roles = assign_roles(tuple(header))
     if not roles.structures:
         raise ReaderError(_no_structures(name, header))

@@ -45,7 +45,9 @@ def test_a_collection_is_created_for_scale(wire: tuple[str, WireServer]) -> None
     assert created.quantization_config.scalar.always_ram
     vectors = GrpcToRest.convert_vectors_config(created.vectors_config)
     assert isinstance(vectors, dict)
-    assert {name: (params.size, params.on_disk) for name, params in vectors.items()} == {leg.value: (DIMENSION, True) for leg in VECTOR_LEGS}
+    assert {name: (params.size, params.on_disk) for name, params in vectors.items()} == {
+        leg.value: (DIMENSION, True) for leg in VECTOR_LEGS
+    }
     assert server.tenants == ["library"]
     assert set(server.indexed("atomas_m1")) == {"library", "terms", *DESCRIPTOR_PATHS, "numbers.metadata-2e-year"}
 
