@@ -45,6 +45,13 @@ def answer_question(question: EncodeItems, timeout_seconds: float, ports: Ports)
     """What a worker says to a server that needs vectors; a refusal is an answer too."""
     try:
         encoder = ports.models.encoder(question.model)
+    except AtomasError as error:
+        if error.reason is not Reason.MODEL_NOT_FOUND:
+            return EncodeAnswer(reason=error.reason, message=error.message)
+        # Whoever asked has that model: it is this worker that lacks it, and another may answer.
+        message = f"A worker was asked for model {question.model} and has {ports.encoder.model.version}: both must use one database."
+        return EncodeAnswer(reason=Reason.ENCODER_UNAVAILABLE, message=message)
+    try:
         if question.kind == "explanation":
             text, smiles = question.items
             return EncodeAnswer(explanation=json.dumps(encoder.explain(text, smiles, timeout_seconds).to_json()))

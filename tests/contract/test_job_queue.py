@@ -20,6 +20,7 @@ from server.jobs import (
     EmbedCompounds,
     FillIndex,
     FillStructures,
+    Generate,
     IndexCompounds,
     Job,
     PurgeLibrary,
@@ -45,6 +46,7 @@ EACH: tuple[Job, ...] = (
     FillIndex("model", 1, 0, ("lib", "LFQSCWFLJHTTHZ-UHFFFAOYSA-N")),
     RemoveIndex("model"),
     FillStructures(),
+    Generate("a"),
 )
 
 

@@ -16,7 +16,8 @@ expect.set_options(timeout=PATIENCE_MS)
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 
 
-@pytest.fixture(scope="session")
+# Not for the whole session: while Playwright's event loop runs, no asynchronous test of another file can.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Debian's Chromium; without one the tests fail and say what to install."""
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
