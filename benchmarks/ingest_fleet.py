@@ -10,7 +10,7 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ FLAT = 0.8
 GROWTH, GROWTH_BYTES = 1.25, 64 << 20
 LIBRARY = "corpus"
 # What is kept grows with what is kept.
-STORES = ("index", "postgresql")
+STORES = ("index", "postgresql", "structures")
 
 Sample = dict[str, Any]
 
@@ -62,6 +62,7 @@ class TimedFleet(Fleet):
             "postgresql": tree(self.postgres),
             "broker": tree(self.broker),
             "index": tree(self.index),
+            "structures": _tree_of(self.structures.process, known),
             "server": _tree_of(self.server.process, known),
         }
         for queue in WORKERS:
@@ -210,20 +211,40 @@ def print_rates(samples: list[Sample]) -> None:
     """Rows a second in each tenth of the time from the first finished rows, when every stage has work, to the last."""
     begin = next(sample["seconds"] for sample in samples if sample["finished"])
     end = next(sample["seconds"] for sample in samples if sample["finished"] == samples[-1]["finished"])
-    steps = [finished_at(begin + (end - begin) * i / TENTHS, samples) for i in range(TENTHS + 1)]
-    rates = [(later - earlier) / ((end - begin) / TENTHS) for earlier, later in itertools.pairwise(steps)]
+    times = [begin + (end - begin) * i / TENTHS for i in range(TENTHS + 1)]
+    rows = _differences([value_at(time, samples, rows_of) for time in times])
+    seconds = _differences([value_at(time, samples, processor_seconds) for time in times])
+    rates = [count / ((end - begin) / TENTHS) for count in rows]
+    costs = [spent / count if count else float("nan") for spent, count in zip(seconds, rows, strict=True)]
     print("rows/s by tenth of the time  " + " ".join(f"{rate:.0f}" for rate in rates))
     share = rates[-1] / rates[0] if rates[0] else float("nan")
     print(f"last tenth / first {share:.2f} (aim {FLAT:g}); median {statistics.median(rates):.0f} rows/s")
+    # Of the machine's time others may take a part that changes; of the processors' time nobody can.
+    print("CPU ms a row, same tenths    " + " ".join(f"{cost * 1e3:.2f}" for cost in costs))
+    print(f"rows per CPU second, last tenth / first {costs[0] / costs[-1]:.2f} (aim {FLAT:g})")
 
 
-def finished_at(seconds: float, samples: list[Sample]) -> float:
-    """Rows finished by then, between samples on a straight line."""
+def _differences(values: list[float]) -> list[float]:
+    return [later - earlier for earlier, later in itertools.pairwise(values)]
+
+
+def rows_of(sample: Sample) -> float:
+    """Rows finished by then."""
+    return float(sample["finished"])
+
+
+def processor_seconds(sample: Sample) -> float:
+    """Of every process of the fleet since its start."""
+    return float(sum(values["cpu_seconds"] for values in sample["processes"].values()))
+
+
+def value_at(seconds: float, samples: list[Sample], value: Callable[[Sample], float]) -> float:
+    """What a sample taken then would say, between samples on a straight line."""
     for earlier, later in itertools.pairwise(samples):
         if seconds <= later["seconds"]:
-            share = (seconds - earlier["seconds"]) / (later["seconds"] - earlier["seconds"])
-            return float(earlier["finished"] + share * (later["finished"] - earlier["finished"]))
-    return float(samples[-1]["finished"])
+            share: float = (seconds - earlier["seconds"]) / (later["seconds"] - earlier["seconds"])
+            return value(earlier) + share * (value(later) - value(earlier))
+    return value(samples[-1])
 
 
 def stage_seconds(sample: Sample) -> dict[str, float]:
@@ -234,11 +255,12 @@ def stage_seconds(sample: Sample) -> dict[str, float]:
     def charged(name: str) -> float:
         return float(sum(stage.get(name, 0.0) for stage in stages))
 
-    inside = charged("sql") + charged("index") + charged("encoding")
+    inside = charged("sql") + charged("index") + charged("encoding") + charged("structures")
     return {
         "chemistry": cpu["chemistry"],
         "encoding": charged("encoding"),
         "index": cpu["index"] + charged("index"),
+        "structures": cpu["structures"] + charged("structures"),
         "SQL": cpu["postgresql"] + charged("sql"),
         "gRPC server": cpu["server"],
         "broker": cpu["broker"],

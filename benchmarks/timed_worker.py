@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from server.adapters.qdrant_index import QdrantIndex
+from server.adapters.rdkit_structures import RdkitStructures
 from server.adapters.sql.transaction import SqlDatabase
 from server.observability import configure_logs
 from server.settings import Settings
@@ -92,6 +93,7 @@ def main() -> int:
 
         charge_calls(Encoder, ("encode_molecules", "encode_texts"), "encoding")
     charge_calls(QdrantIndex, ("upsert", "delete"), "index")
+    charge_calls(RdkitStructures, ("upsert", "delete"), "structures")
     charge_blocks(SqlDatabase, ("transaction", "reading"), "sql")
     threading.Thread(target=report, args=(options.report,), daemon=True).start()
     settings = Settings()

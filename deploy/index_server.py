@@ -24,7 +24,7 @@ from qdrant_client import grpc as wire
 from qdrant_client import models
 from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 
-from server.adapters.edge_shard import edge_filter
+from server.adapters.edge_shard import POINTS_PER_FLUSH, edge_filter
 
 
 @dataclass
@@ -33,6 +33,16 @@ class Collection:
 
     shard: "edge.EdgeShard"
     created: wire.CreateCollection
+    # Points that are in the engine's log only: what a restart would have to write again.
+    unflushed: int = 0
+
+    def upsert(self, points: "list[edge.Point]") -> None:
+        """Inserts or replaces."""
+        self.shard.update(edge.UpdateOperation.upsert_points(points))
+        self.unflushed += len(points)
+        if self.unflushed >= POINTS_PER_FLUSH:
+            self.unflushed = 0
+            self.shard.flush()
 
 
 class WireServer:
@@ -246,9 +256,10 @@ class _Points(wire.PointsServicer):
         return _updated(shard, edge.UpdateOperation.create_sparse_vector(request.vector_name, edge.Modifier.Idf))
 
     def Upsert(self, request: Any, context: grpc.ServicerContext) -> Any:
-        shard = self._server.find("Upsert", request, context).shard
+        collection = self._server.find("Upsert", request, context)
         points = [GrpcToRest.convert_point_struct(point) for point in request.points]
-        return _updated(shard, edge.UpdateOperation.upsert_points([edge.Point(p.id, _stored(p.vector), p.payload) for p in points]))
+        collection.upsert([edge.Point(p.id, _stored(p.vector), p.payload) for p in points])
+        return _completed()
 
     def Delete(self, request: Any, context: grpc.ServicerContext) -> Any:
         shard = self._server.find("Delete", request, context).shard
@@ -294,6 +305,10 @@ class _Points(wire.PointsServicer):
 
 def _updated(shard: "edge.EdgeShard", operation: "edge.UpdateOperation") -> Any:
     shard.update(operation)
+    return _completed()
+
+
+def _completed() -> Any:
     return wire.PointsOperationResponse(result=wire.UpdateResult(operation_id=0, status=wire.UpdateStatus.Completed))
 
 

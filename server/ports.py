@@ -314,6 +314,10 @@ class Compounds(Protocol):
         """Those that exist. `for_update` locks them until the transaction ends and allows `save` to replace them."""
         ...
 
+    def revisions(self, library: str, inchikeys: Sequence[str]) -> dict[str, int]:
+        """The present revisions of those that exist, by InChIKey."""
+        ...
+
     def page(self, library: str, after: str, limit: int) -> list[Compound]:
         """Compounds with an InChIKey greater than `after`, by InChIKey."""
         ...

@@ -197,6 +197,9 @@ class _Compounds:
             self._held.update((library, inchikey) for inchikey in present)
         return {inchikey: self._tables.compounds[library, inchikey] for inchikey in present}
 
+    def revisions(self, library: str, inchikeys: Sequence[str]) -> dict[str, int]:
+        return {inchikey: compound.revision for inchikey, compound in self.get_many(library, inchikeys).items()}
+
     def page(self, library: str, after: str, limit: int) -> list[Compound]:
         places = sorted(place for place in self._tables.compounds if self._visible(place) and place[0] == library and place[1] > after)
         return [self._tables.compounds[place] for place in places[:limit]]

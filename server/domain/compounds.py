@@ -102,8 +102,9 @@ class Compound:
     @property
     def synonyms(self) -> tuple[str, ...]:
         """Every other name any record gives."""
+        shown = self.display_name
         names = unique(name for r in self.records for name in (r.display_name, *r.synonyms) if name)
-        return tuple(name for name in names if name != self.display_name)
+        return tuple(name for name in names if name != shown)
 
     @property
     def descriptions(self) -> tuple[str, ...]:

@@ -84,7 +84,7 @@ def _index_for_model(library: str, inchikeys: Sequence[str], ports: Ports) -> in
         ports.index.flush()
         written = {inchikey: compound.revision for inchikey, compound in compounds.items()}
         with ports.database.transaction() as transaction:
-            now = {inchikey: compound.revision for inchikey, compound in transaction.compounds.get_many(library, pending).items()}
+            now = transaction.compounds.revisions(library, pending)
             transaction.compounds.mark_indexed(library, written, ports.index.model_version)
         pending = [inchikey for inchikey in pending if written.get(inchikey) != now.get(inchikey)]
     return shortened

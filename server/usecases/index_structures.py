@@ -25,7 +25,7 @@ def index_structures(library: str, inchikeys: Sequence[str], ports: Ports) -> No
         ports.structures.delete([point_id(library, inchikey) for inchikey in pending if inchikey not in compounds])
         written = {inchikey: compound.revision for inchikey, compound in compounds.items()}
         with ports.database.transaction() as transaction:
-            now = {inchikey: compound.revision for inchikey, compound in transaction.compounds.get_many(library, pending).items()}
+            now = transaction.compounds.revisions(library, pending)
             if generation:
                 transaction.compounds.mark_indexed(library, written, generation)
         pending = [inchikey for inchikey in pending if written.get(inchikey) != now.get(inchikey)]

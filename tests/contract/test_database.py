@@ -230,7 +230,7 @@ class TestLibraries:
         with database.transaction() as transaction:
             assert transaction.libraries.purgeable() == ["lib"]
             assert [library.id for library in transaction.libraries.page("", 10)] == ["other"]
-            assert transaction.compounds.get_many("lib", [inchikey(0)]) == {}
+            assert transaction.compounds.get_many("lib", [inchikey(0)]) == transaction.compounds.revisions("lib", [inchikey(0)]) == {}
             assert transaction.compounds.deleted(10) == []
             assert transaction.compounds.unindexed(MODEL, 10) == [("other", inchikey(0))]
             assert transaction.operations.unfinished_chunks(10) == []
@@ -304,6 +304,8 @@ class TestCompounds:
                 assert refused(lambda key=key: transaction.compounds.get("lib", key)) is Reason.COMPOUND_NOT_FOUND  # type: ignore[misc] # bound at once
             assert transaction.compounds.get_many("lib", [inchikey(1), inchikey(0)]).keys() == {inchikey(0)}
             assert transaction.compounds.get_many("lib", []) == {}
+            assert transaction.compounds.revisions("lib", [inchikey(1), inchikey(0), "x\0"]) == {inchikey(0): 1}
+            assert transaction.compounds.revisions("lib", []) == transaction.compounds.revisions("none", [inchikey(0)]) == {}
 
     def test_pages_follow_the_inchikeys(self, database: Database) -> None:
         add_library(database, "other", compounds=3)

@@ -49,6 +49,16 @@ class SqlCompounds:
             self._held.update((key, inchikey) for inchikey in found)
         return found
 
+    def revisions(self, library: str, inchikeys: Sequence[str]) -> dict[str, int]:
+        key = self._session.library_key(library)
+        if key is None:
+            return {}
+        found: dict[str, int] = {}
+        for batch in batches(sorted(set(inchikeys))):
+            query = self._each(select(compounds.c.inchikey, compounds.c.revision).where(_VISIBLE), key, batch)
+            found.update((row.inchikey, row.revision) for row in self._session.connection.execute(query))
+        return found
+
     def page(self, library: str, after: str, limit: int) -> list[Compound]:
         key = self._session.library_key(library)
         if key is None:
@@ -87,8 +97,8 @@ class SqlCompounds:
             return
         for batch in batches(sorted(set(inchikeys))):
             chosen = list(session.connection.scalars(self._each(select(compounds.c.key), key, batch)))
-            session.write(delete(index_entries).where(index_entries.c.compound_key.in_(chosen)))
-            session.write(delete(compounds).where(compounds.c.key.in_(chosen), ~_VISIBLE))
+            session.write(delete(index_entries).where(session.is_one_of(index_entries.c.compound_key, chosen)))
+            session.write(delete(compounds).where(session.is_one_of(compounds.c.key, chosen), ~_VISIBLE))
 
     def deleted(self, limit: int) -> list[tuple[str, str]]:
         query = select(libraries.c.id, compounds.c.inchikey).join(libraries).where(~_VISIBLE, libraries.c.delete_time.is_(None))
@@ -108,7 +118,7 @@ class SqlCompounds:
         model_key = self._model_key(model_version)
         for batch in batches(sorted(set(inchikeys))):
             chosen = list(session.connection.scalars(self._each(select(compounds.c.key), key, batch)))
-            mine = index_entries.c.compound_key.in_(chosen) & (index_entries.c.model_key == model_key)
+            mine = session.is_one_of(index_entries.c.compound_key, chosen) & (index_entries.c.model_key == model_key)
             session.write(delete(index_entries).where(mine))
 
     def entries(self, library: str, model_version: str, after: str, limit: int, inchikeys: Sequence[str] | None = None) -> list[IndexEntry]:
@@ -122,7 +132,7 @@ class SqlCompounds:
         query = select(compounds.c.inchikey, compounds.c.revision, held, index_entries.c.error).outerjoin(index_entries, entry)
         query = query.where(compounds.c.library_key == key, compounds.c.inchikey > after, _VISIBLE)
         if inchikeys is not None:
-            query = query.where(compounds.c.inchikey.in_(inchikeys))
+            query = query.where(self._session.is_one_of(compounds.c.inchikey, inchikeys))
         rows = connection.execute(query.order_by(compounds.c.inchikey).limit(limit))
         return [IndexEntry(row.inchikey, row.revision, row.indexed, row.error or "") for row in rows]
 
@@ -168,7 +178,7 @@ class SqlCompounds:
         wait for each other's locks crosswise."""
         mine = query.where(compounds.c.library_key == library_key)
         if self._session.connection.dialect.name != "postgresql":
-            return mine.where(compounds.c.inchikey.in_(inchikeys))
+            return mine.where(self._session.is_one_of(compounds.c.inchikey, inchikeys))
         # Before its first statistics PostgreSQL takes a library for a handful of rows and would read the whole of it for an IN list;
         # a lateral subquery with an OFFSET can only be answered key by key from the index.
         wanted = func.unnest(cast(inchikeys, ARRAY(PlainText))).table_valued("inchikey").render_derived()

@@ -43,7 +43,8 @@ class SqlNames:
         # In two steps: asked in one, SQLite would rather walk all compounds in their order than sort a few.
         some = select(name_keys.c.compound_key).distinct().where(name_keys.c.number.in_(wanted)).limit(_CANDIDATES)
         chosen = list(self._session.connection.scalars(some))
-        rows = self._session.connection.execute(_visible(libraries).where(compounds.c.key.in_(chosen))) if chosen else ()
+        matching = _visible(libraries).where(self._session.is_one_of(compounds.c.key, chosen))
+        rows = self._session.connection.execute(matching) if chosen else ()
         found = [match for row in rows for match in _matches(text, typos, row.id, row.inchikey, row.records)]
         return found[:limit]
 
@@ -51,7 +52,7 @@ class SqlNames:
 def rewrite(session: Session, keys: Mapping[str, int], written: Sequence[Compound]) -> None:
     """Brings the numbers of compounds in line with their names; `keys` are their rows by InChIKey."""
     for batch in batches(sorted(keys.values())):
-        session.write(delete(name_keys).where(name_keys.c.compound_key.in_(batch)))
+        session.write(delete(name_keys).where(session.is_one_of(name_keys.c.compound_key, batch)))
     rows = [(keys[each.inchikey], number) for each in written for number in sorted(keys_of(_names(each), each.source_ids))]
     if not rows:
         return
@@ -60,7 +61,8 @@ def rewrite(session: Session, keys: Mapping[str, int], written: Sequence[Compoun
         columns = [func.unnest(cast([row[place] for row in rows], ARRAY(BigInteger))) for place in (0, 1)]
         session.write(session.insert(name_keys).from_select(["compound_key", "number"], select(*columns)))
     else:
-        session.write(session.insert(name_keys), [{"compound_key": key, "number": number} for key, number in rows])
+        # Some thirty rows for each compound: as dictionaries, compiled one by one, they would take longer than all else.
+        session.connection.exec_driver_sql("INSERT INTO name_keys (compound_key, number) VALUES (?, ?)", rows)
 
 
 def _names(compound: Compound) -> Iterable[str]:

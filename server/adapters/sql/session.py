@@ -1,13 +1,14 @@
 """What the repositories of one transaction share."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, CursorResult, Table, UpdateBase, select
+from sqlalchemy import Column, ColumnElement, Connection, CursorResult, Table, UpdateBase, any_, cast, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from server.adapters.sql.tables import libraries
+from server.adapters.sql.tables import PlainText, libraries
 from server.domain.errors import AtomasError, Reason
 
 Item = TypeVar("Item")
@@ -29,6 +30,15 @@ class Session:
     def insert(self, table: Table) -> Insert:
         """An INSERT that knows ON CONFLICT."""
         return postgresql.insert(table) if self.connection.dialect.name == "postgresql" else sqlite.insert(table)
+
+    def is_one_of(self, column: Column[Any], values: Sequence[Any]) -> ColumnElement[bool]:
+        """Whether the column has one of the values, which travel as one parameter: with a parameter for each, making the statement costs more
+        than running it."""
+        if self.connection.dialect.name == "postgresql":
+            return column == any_(cast(list(values), postgresql.ARRAY(column.type)))
+        if isinstance(column.type, PlainText):
+            values = [column.type.process_bind_param(value, self.connection.dialect) for value in values]
+        return column.in_(select(func.json_each(json.dumps(values)).table_valued("value").c.value))
 
     def require_writing(self) -> None:
         """Raises RuntimeError in a snapshot: SQLite would let a lock pass there that PostgreSQL refuses."""
