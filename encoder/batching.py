@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -42,6 +43,21 @@ class _Call:
     cost: int
     deadline: float | None
     future: "Future[Any]" = field(default_factory=Future)
+    queued: float = field(default_factory=time.monotonic)
+    context: Context = field(default_factory=copy_context)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one forward pass did, for whoever observes."""
+
+    kind: str
+    tokens: int
+    # How long the first item had waited.
+    wait_seconds: float
+    seconds: float
+    # Of the callers, one for each item.
+    contexts: list[Context]
 
 
 class TokenBudgetBatcher:
@@ -52,8 +68,14 @@ class TokenBudgetBatcher:
     """
 
     def __init__(
-        self, encoder: BatchEncoder, batch_tokens: int = 16_384, wait_seconds: float = 0.003, max_waiting_tokens: int = 1_000_000
+        self,
+        encoder: BatchEncoder,
+        batch_tokens: int = 16_384,
+        wait_seconds: float = 0.003,
+        max_waiting_tokens: int = 1_000_000,
+        observe: Callable[[Batch], None] = lambda batch: None,
     ) -> None:
+        """`observe` is told of every forward pass, on the model's thread."""
         if batch_tokens < 1 or max_waiting_tokens < 1 or wait_seconds < 0:
             raise ValueError("batch_tokens and max_waiting_tokens must be positive, wait_seconds not negative")
         self._encode: dict[str, Callable[[Sequence[str]], NDArray[np.float32]]] = {
@@ -61,6 +83,7 @@ class TokenBudgetBatcher:
             "molecule": encoder.encode_molecules,
         }
         self._batch_tokens, self._wait_seconds, self._max_waiting_tokens = batch_tokens, wait_seconds, max_waiting_tokens
+        self._observe = observe
         self._waiting: deque[_Call] = deque()
         self._waiting_tokens = 0
         self._closed = False
@@ -106,10 +129,27 @@ class TokenBudgetBatcher:
             for kind, encode in self._encode.items():
                 live = [call for call in calls if call.kind == kind and _start(call)]
                 if live:
-                    _resolve(live, encode)
+                    self._resolve(live, encode)
             for call in calls:
                 if call.kind == _ALONE and _start(call):
                     _resolve_work(call)
+
+    def _resolve(self, calls: list[_Call], encode: Callable[[Sequence[str]], NDArray[np.float32]]) -> None:
+        started = time.monotonic()
+        try:
+            vectors = encode([call.item for call in calls])
+            ended = time.monotonic()
+            tokens, waited = sum(call.cost for call in calls), started - min(call.queued for call in calls)
+            self._observe(Batch(calls[0].kind, tokens, waited, ended - started, [call.context for call in calls]))
+        except Exception as error:
+            if len(calls) == 1:
+                calls[0].future.set_exception(error)
+                return
+            for call in calls:
+                self._resolve([call], encode)
+            return
+        for call, vector in zip(calls, vectors, strict=True):
+            call.future.set_result(vector)
 
     def _gather(self) -> list[_Call]:
         """The next batch, oldest call first; empty when closed and drained."""
@@ -144,17 +184,3 @@ def _resolve_work(call: _Call) -> None:
         call.future.set_result(call.item())
     except Exception as error:
         call.future.set_exception(error)
-
-
-def _resolve(calls: list[_Call], encode: Callable[[Sequence[str]], NDArray[np.float32]]) -> None:
-    try:
-        vectors = encode([call.item for call in calls])
-    except Exception as error:
-        if len(calls) == 1:
-            calls[0].future.set_exception(error)
-            return
-        for call in calls:
-            _resolve([call], encode)
-        return
-    for call, vector in zip(calls, vectors, strict=True):
-        call.future.set_result(vector)

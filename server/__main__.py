@@ -13,6 +13,7 @@ from encoder.manifest import CheckpointError
 from server.domain.errors import AtomasError
 from server.key_commands import add_key_commands
 from server.observability import configure_logs
+from server.observability.logs import report_crashes
 from server.settings import Settings, as_markdown, environment_name
 from server.upkeep import add_commands
 
@@ -29,7 +30,7 @@ def main() -> int:
         for problem in error.errors():
             print(f"{environment_name(str(problem['loc'][0]))}: {problem['msg']} (it is {problem['input']!r})", file=sys.stderr)
         return 2
-    configure_logs(settings.log_level, settings.log_format)
+    configure_logs(settings.log_level, settings.log_format, settings.log_exception_messages)
     try:
         if options.run is not None:
             return int(options.run(settings, options))
@@ -79,13 +80,14 @@ def _migrate(settings: Settings) -> int:
 
 def _keep_structures(settings: Settings) -> int:
     from server.bootstrap import structure_server
+    from server.observability.process import observed_process
     from server.rpc.exposure import require_private_keeper
 
     require_private_keeper(settings)
     stopped = threading.Event()
     for sign in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sign, lambda *_: stopped.set())
-    with structure_server(settings) as port:
+    with structure_server(settings) as port, observed_process(settings, "atomas-structures"):
         host = settings.structures_listen.rpartition(":")[0]
         print(f"Atomas keeps structures on {host}:{port}, data in {settings.data_dir / 'structures'}.", flush=True)
         stopped.wait()
@@ -94,8 +96,10 @@ def _keep_structures(settings: Settings) -> int:
 
 def _serve(settings: Settings) -> int:
     from server.bootstrap import service, trust
+    from server.observability.process import observed_process
     from server.rest.http_server import HttpServer
     from server.rpc.app import App
+    from server.usecases.take_stock import take_stock
 
     async def run() -> None:
         app = App(ports, settings, trust(settings))
@@ -113,10 +117,11 @@ def _serve(settings: Settings) -> int:
             await http.stop()
         await app.stop()
 
-    with service(settings) as ports:
+    with service(settings) as ports, observed_process(settings, "atomas-server", lambda: take_stock(ports)):
         asyncio.run(run())
     return 0
 
 
 if __name__ == "__main__":
+    report_crashes()
     sys.exit(main())

@@ -21,6 +21,7 @@ from server.adapters.keeper_process import KeeperProcess
 from server.adapters.live_models import LiveModels, present_encoder, present_index
 from server.adapters.local_queue import LocalQueue
 from server.adapters.model_places import ModelPlaces, facts_of, find_checkpoint, version_of
+from server.adapters.observed import ObservedKeeper, observe_batch
 from server.adapters.password_hashes import PasswordHashes
 from server.adapters.rdkit_structures import Keeper, RdkitStructures
 from server.adapters.sql.migrate import migrate
@@ -224,7 +225,7 @@ def _structures(settings: Settings, stack: ExitStack) -> StructureIndex:
         return NoStructures()
     else:
         keeper = _keeper(settings)
-    structures = RdkitStructures(keeper, settings.pattern_seconds)
+    structures = RdkitStructures(ObservedKeeper(keeper), settings.pattern_seconds)
     stack.callback(structures.close)
     return structures
 
@@ -240,7 +241,7 @@ def structure_server(settings: Settings) -> Iterator[int]:
 
     with ExitStack() as stack:
         stack.callback(FolderLock(settings.data_dir / "structures").close)
-        keeper = _keeper(settings)
+        keeper = ObservedKeeper(_keeper(settings))
         stack.callback(keeper.close)
         server = StructureServer(keeper, settings.structures_listen)
         server.start()
@@ -273,7 +274,7 @@ def _encoder_here(settings: Settings) -> Callable[[StoredModel], Encoder]:
         from server.adapters.local_encoder import LocalEncoder
 
         model = Model.load(find_checkpoint(stored, settings), threads=settings.encoder_threads or os.cpu_count() or 1)
-        batcher = TokenBudgetBatcher(model, settings.encoder_batch_tokens, settings.encoder_batch_wait_seconds)
+        batcher = TokenBudgetBatcher(model, settings.encoder_batch_tokens, settings.encoder_batch_wait_seconds, observe=observe_batch)
         return LocalEncoder(model, batcher, STANDARD_VERSION)
 
     return load

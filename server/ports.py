@@ -20,7 +20,7 @@ from server.domain.filters import Filter
 from server.domain.generation import Finding, Generation, GenerationCounts, KnownCompound
 from server.domain.libraries import Library
 from server.domain.models import IndexEntry, ModelVersion, StoredModel
-from server.domain.operations import Chunk, ImportRow, Operation, Rejection, State
+from server.domain.operations import Backlog, Chunk, ImportRow, Operation, Rejection, State
 from server.domain.search import Leg, NamedCompound
 from server.jobs import Job
 
@@ -450,6 +450,10 @@ class Operations(Protocol):
         """(operation, chunk, state) of chunks that still have work waiting, of operations that are not final, oldest first."""
         ...
 
+    def backlog(self) -> tuple[Backlog, Backlog]:
+        """Chunks without verdicts and chunks that wait for the index, of operations that are not final."""
+        ...
+
     def all_indexed(self, operation_id: str) -> bool: ...
 
     def completable(self) -> list[str]:
@@ -588,6 +592,10 @@ class Generations(Protocol):
         """Ids of those that nobody works on, or somebody who has been silent for so long; oldest first."""
         ...
 
+    def backlog(self) -> Backlog:
+        """Those that nobody has begun."""
+        ...
+
     def forget(self, older_than_seconds: float) -> None:
         """Remove those that ended so long ago, with what they found."""
         ...
@@ -641,6 +649,10 @@ class JobQueue(Protocol):
 
     def send_again(self, job: Job) -> None:
         """For the sweep: sends a job that somebody has sent before, unless it may still be on its way."""
+        ...
+
+    def depth(self) -> Mapping[str, int]:
+        """What waits, by queue; nothing where that cannot be found out."""
         ...
 
 

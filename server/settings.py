@@ -159,8 +159,29 @@ class Settings(BaseSettings):
     caller_units_reserve: float = Field(1_000.0, ge=1, description="Units that a caller who was quiet may send at once.")
     library_max_compounds: int = Field(0, ge=0, description="Compounds from which a library takes no more rows; 0 for no limit.")
     shutdown_seconds: float = Field(10.0, ge=0, description="Grace given to running calls when the server stops.")
+    audit_log: str = Field(
+        "",
+        description="File to which a record of every call is appended, who asked for what and when, or `stderr`; empty keeps none. "
+        "docs/observability.md tells more.",
+    )
+    audit_key: str = Field(
+        "",
+        description="Key of the hashes of queries in the audit log, 64 hexadecimal digits; empty keeps one in the data folder. Servers of a fleet share it.",
+    )
+    audit_failure: Literal["refuse", "continue"] = Field(
+        "refuse", description="While audit records cannot be written: refuse every call as AUDIT_UNAVAILABLE, or go on."
+    )
+    metrics_listen: str = Field(
+        "",
+        description="Address and port where Prometheus finds the metrics of this process, such as 127.0.0.1:9464, over HTTP without keys; empty serves none.",
+    )
+    otlp_endpoint: str = Field("", description="OTLP/gRPC endpoint that receives traces, such as http://127.0.0.1:4317; empty sends none.")
+    otlp_ratio: float = Field(1.0, ge=0, le=1, description="Share of the traces that are begun here and sent.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log record that is written.")
     log_format: Literal["text", "json"] = Field("text", description="Log lines for people or for machines.")
+    log_exception_messages: bool = Field(
+        False, description="Log the messages of unforeseen exceptions too, which may repeat structures and texts that callers sent."
+    )
 
     @property
     def sql_url(self) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -109,6 +110,9 @@ class FakeQueue:
 
     def send_again(self, job: Job) -> None:
         self.send(job)
+
+    def depth(self) -> dict[str, int]:
+        return dict(Counter(job.queue for job in self.jobs))
 
     def lose_all(self) -> None:
         self.jobs.clear()

@@ -16,7 +16,7 @@ from server.domain.errors import AtomasError, Reason
 from server.domain.libraries import Library
 from server.domain.models import IndexEntry, ModelState, StoredModel
 from server.domain.names import MAX_NAME_CHARACTERS, MAX_NEAR_CHARACTERS, MIN_NEAR_CHARACTERS, normalised
-from server.domain.operations import Chunk, ChunkState, Counts, ImportRow, Operation, Rejection, State
+from server.domain.operations import Backlog, Chunk, ChunkState, Counts, ImportRow, Operation, Rejection, State
 from server.domain.search import NamedCompound
 from tests.fakes_generations import FakeGenerations, StoredGeneration
 
@@ -36,6 +36,7 @@ class _Tables:
     operations: dict[str, Operation] = field(default_factory=dict)
     last_positions: dict[str, int] = field(default_factory=dict)
     chunks: dict[tuple[str, int], Chunk] = field(default_factory=dict)
+    accept_times: dict[tuple[str, int], datetime] = field(default_factory=dict)
     # Rows that a chunk's verdicts leave to be found.
     findable: dict[tuple[str, int], int] = field(default_factory=dict)
     rejections: dict[tuple[str, int], Rejection] = field(default_factory=dict)
@@ -165,7 +166,7 @@ class _Libraries:
                 del rows[place]
                 _drop_entries(tables, place)
         doomed = {operation.id for operation in tables.operations.values() if operation.library == library_id}
-        for owned in (tables.chunks, tables.findable, tables.rejections):
+        for owned in (tables.chunks, tables.accept_times, tables.findable, tables.rejections):
             for key in [key for key in owned if key[0] in doomed]:
                 del owned[key]
         for operation in doomed:
@@ -351,6 +352,7 @@ class _Operations:
             raise AtomasError(Reason.IMPORT_PROTOCOL, "Row positions must grow from 1 on through the whole import.")
         number = sum(key[0] == operation_id for key in self._tables.chunks)
         self._tables.chunks[operation_id, number] = Chunk(operation_id, number, ChunkState.ACCEPTED, tuple(rows))
+        self._tables.accept_times[operation_id, number] = datetime.now(UTC)
         self._tables.last_positions[operation_id] = positions[-1]
         self._count(operation, received=len(rows))
         return number
@@ -415,6 +417,17 @@ class _Operations:
             if chunk.state is not ChunkState.INDEXED and not self.get(operation).state.final
         ]
         return sorted(waiting, key=lambda item: (order[item[0]], item[1]))[:limit]
+
+    def backlog(self) -> tuple[Backlog, Backlog]:
+        unread, unindexed = (
+            [key for key, chunk in self._tables.chunks.items() if chunk.state is state and not self.get(key[0]).state.final]
+            for state in (ChunkState.ACCEPTED, ChunkState.READ)
+        )
+        return self._backlog(unread), self._backlog(unindexed)
+
+    def _backlog(self, chunks: Sequence[tuple[str, int]]) -> Backlog:
+        ages = [(datetime.now(UTC) - self._tables.accept_times[chunk]).total_seconds() for chunk in chunks]
+        return Backlog(len(ages), max(ages, default=0.0))
 
     def all_indexed(self, operation_id: str) -> bool:
         self.get(operation_id)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from server.domain.errors import AtomasError, Reason
 from server.domain.generation import Finding, Generation, GenerationCounts, GenerationState, KnownCompound
+from server.domain.operations import Backlog
 from server.ports import Shown, Written
 
 
@@ -102,6 +103,11 @@ class FakeGenerations:
         rows = [row for row in self._rows.values() if not row.generation.state.final]
         free = [row for row in rows if row.generation.state is GenerationState.QUEUED or _silent(row, silent_seconds)]
         return [row.generation.id for row in free][:limit]
+
+    def backlog(self) -> Backlog:
+        queued = [row.generation for row in self._rows.values() if row.generation.state is GenerationState.QUEUED]
+        ages = [(datetime.now(UTC) - each.create_time).total_seconds() for each in queued if each.create_time]
+        return Backlog(len(queued), max(ages, default=0.0))
 
     def forget(self, older_than_seconds: float) -> None:
         self._require_writing()

@@ -9,6 +9,7 @@ from encoder.manifest import CheckpointError
 from server.domain.errors import AtomasError
 from server.jobs import QUEUES
 from server.observability import configure_logs
+from server.observability.logs import report_crashes
 from server.settings import Settings, environment_name
 from workers.process import run_worker
 
@@ -30,7 +31,7 @@ def main() -> int:
         for problem in error.errors():
             print(f"{environment_name(str(problem['loc'][0]))}: {problem['msg']} (it is {problem['input']!r})", file=sys.stderr)
         return 2
-    configure_logs(settings.log_level, settings.log_format)
+    configure_logs(settings.log_level, settings.log_format, settings.log_exception_messages)
     try:
         return run_worker(settings, queues)
     except AtomasError as error:
@@ -53,4 +54,5 @@ def _queues(text: str) -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
+    report_crashes()
     sys.exit(main())

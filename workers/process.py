@@ -7,7 +7,9 @@ from celery import signals
 
 from server import bootstrap
 from server.jobs import EncodeItems
+from server.observability.process import observed_process
 from server.settings import Settings
+from server.usecases.take_stock import Stock
 from workers.app import register
 
 # Enough concurrent questions to fill a forward pass; jobs overlap their encoding with their writing.
@@ -18,7 +20,10 @@ def run_worker(settings: Settings, queues: Sequence[str]) -> int:
     """Works until it is told to stop, finishing what has begun; returns the exit code. Raises as `bootstrap.worker`."""
     app = bootstrap.broker(settings)
     signals.setup_logging.connect(_configure_logging)
-    with bootstrap.worker(settings, queues, app) as ports:
+    with (
+        bootstrap.worker(settings, queues, app) as ports,
+        observed_process(settings, f"atomas-worker-{queues[0]}", lambda: Stock(ports.models.serving())),
+    ):
         register(app, ports, settings.job_attempts)
 
         def ready(**_: object) -> None:
@@ -40,6 +45,5 @@ def run_worker(settings: Settings, queues: Sequence[str]) -> int:
 
 
 def _configure_logging(**_: object) -> None:
-    """Celery speaks up when the broker comes and goes; about tasks the jobs' own log says more."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    """Celery's records go where all others do; about tasks the jobs' own say more."""
     logging.getLogger("celery.app.trace").setLevel(logging.ERROR)

@@ -9,6 +9,8 @@ from celery import Celery
 
 from server.domain.errors import AtomasError, Reason
 from server.jobs import EncodeItems, Job, from_payload, to_payload
+from server.observability.context import CARRIED, working_for
+from server.observability.jobs import job_under_way
 from server.ports import Ports
 from server.retries import retry_of
 from server.usecases.embed_items import answer_question
@@ -24,7 +26,10 @@ def job_task(kind: type[Job], ports: Ports, attempts: int) -> Callable[[Any, Map
 
     def do_job(task: Any, payload: Mapping[str, Any], failures: int) -> None:
         job = from_payload(kind, payload)
-        failure = attempt(job, ports)
+        carrier = _carrier(task)
+        with job_under_way(job, carrier) as outcome:
+            failure = attempt(job, ports)
+            outcome.reason = failure.reason if failure else None
         if failure is None:
             return
         retry = retry_of(failure.reason, attempts)
@@ -33,24 +38,26 @@ def job_task(kind: type[Job], ports: Ports, attempts: int) -> Callable[[Any, Map
             # Should this fail too, the sweep sends the job again, and it is given up then.
             give_up(job, failure.reason, failure.message, ports)
             return
-        raise task.retry(args=[payload, failures], countdown=retry.pause_seconds(task.request.retries + 1))
+        raise task.retry(args=[payload, failures], headers=carrier, countdown=retry.pause_seconds(task.request.retries + 1))
 
     return do_job
 
 
 def attempt(job: Job, ports: Ports) -> AtomasError | None:
     """Does the job; returns what went wrong."""
-    started = time.perf_counter()
     try:
         run_job(job, ports)
     except AtomasError as error:
-        log.warning("job refused", job=job.name, reason=error.reason, message=error.message, seconds=time.perf_counter() - started)
         return error
     except Exception as error:
-        log.exception("job failed", job=job.name)
+        log.exception("job failed")
         return AtomasError(Reason.INTERNAL, f"{job.name} failed: {type(error).__name__}. The worker's log has the details.")
-    log.debug("job done", job=job.name, seconds=time.perf_counter() - started)
     return None
+
+
+def _carrier(task: Any) -> dict[str, str]:
+    """What the message brought along of the call that it was sent for."""
+    return {name: str(value) for name in CARRIED if (value := task.request.get(name))}
 
 
 def encode_task(app: Celery, ports: Ports) -> Callable[[Any, Mapping[str, Any]], None]:
@@ -61,7 +68,8 @@ def encode_task(app: Celery, ports: Ports) -> Callable[[Any, Mapping[str, Any]],
         left = question.deadline - time.time()
         if left <= 0:
             return
-        answer = answer_question(question, left, ports)
+        with working_for(_carrier(task), EncodeItems.name, kind=question.kind, items=len(question.items)):
+            answer = answer_question(question, left, ports)
         with app.producer_pool.acquire(block=True) as producer:
             producer.publish(
                 to_payload(answer),

@@ -14,7 +14,7 @@ import grpc
 from atomas import calls, explaining, generating, importing, key_calls, model_calls, streams
 from atomas.calls import Call, Page, SearchOptions
 from atomas.channel import overload_delay_seconds, resolve_address
-from atomas.credentials import Credentials, open_aio_channel
+from atomas.credentials import CallMetadata, Credentials, open_aio_channel
 from atomas.errors import AtomasError, UnavailableError, from_rpc_error
 from atomas.explaining import Explanation
 from atomas.exporting import ExportSession
@@ -54,10 +54,12 @@ class AsyncClient:
         timeout_seconds: float = 30.0,
         api_key: str | None = None,
         credentials: Credentials | None = None,
+        metadata: CallMetadata | None = None,
     ) -> None:
         self.address = resolve_address(address)
         self.timeout_seconds = timeout_seconds
         self._credentials = (credentials or Credentials.from_environment()).with_api_key(api_key)
+        self._metadata = metadata
         self._open_channel: grpc.aio.Channel | None = None
         self._closed = False
 
@@ -310,7 +312,7 @@ class AsyncClient:
             raise UnavailableError("This client was closed; make a new one.", reason="CLIENT_CLOSED")
         if self._open_channel is None:
             # A channel belongs to the event loop that runs when it is made, so the first call makes it.
-            self._open_channel = open_aio_channel(self.address, self._credentials)
+            self._open_channel = open_aio_channel(self.address, self._credentials, self._metadata)
         return self._open_channel
 
     async def _run(self, call: Call[Result]) -> Result:
@@ -320,7 +322,9 @@ class AsyncClient:
             attempt += 1
             invoke = self._channel().unary_unary(call.path, request_serializer=call.serialize, response_deserializer=call.parse)
             try:
-                return call.decode(await invoke(call.request, timeout=max(0.0, deadline - time.monotonic())))
+                under_way = invoke(call.request, timeout=max(0.0, deadline - time.monotonic()))
+                answer = await under_way
+                return call.result(answer, await under_way.trailing_metadata() if call.timed else ())
             except grpc.RpcError as failure:
                 error = from_rpc_error(failure, self.address)
             delay_seconds = overload_delay_seconds(error, attempt, deadline - time.monotonic())

@@ -1,7 +1,7 @@
 """Every unary call of the API as data: what is sent, where to, and how the answer is decoded."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypedDict, TypeVar
 
 from google.longrunning import operations_proto_pb2 as longrunning
@@ -52,6 +52,13 @@ class Call(Generic[Result]):
     request: Message
     parse: Callable[[bytes], Any]
     decode: Callable[[Any], Result]
+    # Puts in what the service says of the time it took, in seconds by stage.
+    timed: Callable[[Result, Mapping[str, float]], Result] | None = None
+
+    def result(self, answer: Message, trailing: Iterable[tuple[str, Any]]) -> Result:
+        """The answer decoded; `trailing` is the metadata that followed it."""
+        result = self.decode(answer)
+        return result if self.timed is None else self.timed(result, codec.decode_timings(trailing))
 
     @staticmethod
     def serialize(request: Message) -> bytes:
@@ -76,7 +83,13 @@ class Query:
         request = search.SearchCompoundsRequest()
         request.CopyFrom(self.request)
         request.page_size, request.page_token = page_size, page_token
-        return _call(_SEARCH + "SearchCompounds", request, search.SearchCompoundsResponse.FromString, codec.decode_search_page)
+        return Call(
+            _SEARCH + "SearchCompounds",
+            request,
+            search.SearchCompoundsResponse.FromString,
+            codec.decode_search_page,
+            lambda page, seconds: replace(page, timings=seconds),
+        )
 
 
 def check_limit(limit: int) -> int:

@@ -13,7 +13,7 @@ import grpc
 from atomas import calls, explaining, generating, importing, key_calls, model_calls, streams
 from atomas.calls import Call, Page, SearchOptions
 from atomas.channel import overload_delay_seconds, resolve_address
-from atomas.credentials import Credentials, open_channel
+from atomas.credentials import CallMetadata, Credentials, open_channel
 from atomas.errors import AtomasError, UnavailableError, from_rpc_error
 from atomas.explaining import Explanation
 from atomas.exporting import ExportSession
@@ -47,7 +47,8 @@ class Client:
 
     `address` is `host:port` (ATOMAS_ADDRESS, else 127.0.0.1:50051). `timeout_seconds` is the deadline of each call with its
     retries; imports and `wait` go on as long as there is progress. `api_key` is a secret (else
-    ATOMAS_API_KEY), `credentials` add TLS. Whatever service, network or
+    ATOMAS_API_KEY), `credentials` add TLS. `metadata` is asked before each call for more to send
+    with it, such as a trace's `traceparent`. Whatever service, network or
     file refuse is raised as a subclass of AtomasError.
     """
 
@@ -58,11 +59,12 @@ class Client:
         timeout_seconds: float = 30.0,
         api_key: str | None = None,
         credentials: Credentials | None = None,
+        metadata: CallMetadata | None = None,
     ) -> None:
         self.address = resolve_address(address)
         self.timeout_seconds = timeout_seconds
         self._credentials = (credentials or Credentials.from_environment()).with_api_key(api_key)
-        self._channel = open_channel(self.address, self._credentials)
+        self._channel = open_channel(self.address, self._credentials, metadata)
         self._closed = False
 
     def __enter__(self) -> Self:
@@ -363,7 +365,8 @@ class Client:
             attempt += 1
             invoke = self._channel.unary_unary(call.path, request_serializer=call.serialize, response_deserializer=call.parse)
             try:
-                return call.decode(invoke(call.request, timeout=max(0.0, deadline - time.monotonic())))
+                answer, said = invoke.with_call(call.request, timeout=max(0.0, deadline - time.monotonic()))
+                return call.result(answer, said.trailing_metadata() if call.timed else ())
             except grpc.RpcError as failure:
                 error = from_rpc_error(failure, self.address)
             delay_seconds = overload_delay_seconds(error, attempt, deadline - time.monotonic())

@@ -1,6 +1,6 @@
 """Between protobuf messages and the client's values; no message leaves the client undecoded."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -38,6 +38,10 @@ _MAX_METADATA_DEPTH = 12
 # JSON's whole numbers beyond this lose digits as doubles.
 _MAX_EXACT_INTEGER = 2**53
 _STRUCTURES = ("smiles", "inchi", "molblock", "unreadable")
+
+
+# Trailing metadata of a search.
+TIMINGS = "atomas-timings"
 
 
 def decode_library(message: library_pb2.Library) -> Library:
@@ -78,6 +82,13 @@ def decode_search_page(message: search_service_pb2.SearchCompoundsResponse) -> S
         interpretation=_interpretation(message.interpretation),
         no_good_match=message.no_good_match,
     )
+
+
+def decode_timings(trailing: Iterable[tuple[str, Any]]) -> dict[str, float]:
+    """Seconds by stage; empty where the service said nothing of them."""
+    said = next((value for name, value in trailing if name == TIMINGS), "")
+    stages = (stage.split(";") for stage in str(said).split(",") if ";" in stage)
+    return {name: float(seconds) for name, seconds in stages}
 
 
 def decode_search_answers(message: search_service_pb2.BatchSearchCompoundsResponse) -> tuple[SearchAnswer, ...]:

@@ -1,10 +1,10 @@
 """Who the caller is, and how the service proves what it is: API key and TLS of a channel."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 
@@ -13,6 +13,9 @@ from atomas.errors import InvalidArgumentError
 
 API_KEY_VARIABLE = "ATOMAS_API_KEY"
 CA_VARIABLE = "ATOMAS_CA_CERTIFICATE"
+# Metadata to send with the next call, such as the `traceparent` of a trace.
+CallMetadata: TypeAlias = Callable[[], Mapping[str, str]]
+_Shows: TypeAlias = Callable[[], tuple[tuple[str, str], ...]]
 
 
 @dataclass(frozen=True)
@@ -53,22 +56,24 @@ class Credentials:
         return grpc.ssl_channel_credentials(_read(self.ca_certificate), _read(self.client_key), _read(self.client_certificate))
 
 
-def open_channel(address: str, credentials: Credentials) -> grpc.Channel:
-    """A blocking channel that shows the key with every call."""
+def open_channel(address: str, credentials: Credentials, metadata: CallMetadata | None = None) -> grpc.Channel:
+    """A blocking channel that shows the key, and sends the metadata, with every call."""
     options = channel_options(address)
     if credentials.encrypted:
         channel = grpc.secure_channel(address, credentials.channel_credentials(), options=options)
     else:
         channel = grpc.insecure_channel(address, options=options)
-    return grpc.intercept_channel(channel, _Shown(_metadata(credentials))) if credentials.api_key else channel
+    shows = _shows(credentials, metadata)
+    return grpc.intercept_channel(channel, _Shown(shows)) if shows else channel
 
 
-def open_aio_channel(address: str, credentials: Credentials) -> grpc.aio.Channel:
+def open_aio_channel(address: str, credentials: Credentials, metadata: CallMetadata | None = None) -> grpc.aio.Channel:
     """The same for asyncio; to be called where the event loop runs."""
     options = channel_options(address)
-    shown = _metadata(credentials)
-    known: list[grpc.aio.ClientInterceptor] = [_ShownUnary(shown), _ShownAnswers(shown), _ShownStreams(shown)]
-    interceptors = known if credentials.api_key else None
+    shows = _shows(credentials, metadata)
+    interceptors: list[grpc.aio.ClientInterceptor] | None = None
+    if shows:
+        interceptors = [_ShownUnary(shows), _ShownAnswers(shows), _ShownStreams(shows)]
     if credentials.encrypted:
         return grpc.aio.secure_channel(address, credentials.channel_credentials(), options=options, interceptors=interceptors)
     return grpc.aio.insecure_channel(address, options=options, interceptors=interceptors)
@@ -81,7 +86,15 @@ def _read(path: Path | None) -> bytes | None:
         raise InvalidArgumentError(f"{path} cannot be read: {error.strerror or error}.", reason="INVALID_CREDENTIALS") from None
 
 
-def _metadata(credentials: Credentials) -> tuple[str, str]:
+def _shows(credentials: Credentials, metadata: CallMetadata | None) -> _Shows | None:
+    """What goes along with a call that begins now; None for channels with which nothing goes along."""
+    if not credentials.api_key and metadata is None:
+        return None
+    known = (_authorization(credentials),) if credentials.api_key else ()
+    return lambda: (*known, *(metadata().items() if metadata is not None else ()))
+
+
+def _authorization(credentials: Credentials) -> tuple[str, str]:
     if not all(33 <= ord(letter) < 127 for letter in credentials.api_key):
         # The key itself must not end up in a message.
         raise InvalidArgumentError("The API key holds characters that no key has: use it as it was shown.", reason="INVALID_CREDENTIALS")
@@ -89,35 +102,35 @@ def _metadata(credentials: Credentials) -> tuple[str, str]:
 
 
 class _Details(grpc.ClientCallDetails):  # type: ignore[misc, unused-ignore]  # grpc's stubs leave the class untyped
-    """Details of a blocking call with one more header."""
+    """Details of a blocking call with more headers."""
 
-    def __init__(self, details: Any, shown: tuple[str, str]) -> None:
+    def __init__(self, details: Any, shown: tuple[tuple[str, str], ...]) -> None:
         self.method, self.timeout, self.credentials = details.method, details.timeout, details.credentials
-        self.metadata = (*(details.metadata or ()), shown)
+        self.metadata = (*(details.metadata or ()), *shown)
         self.wait_for_ready = getattr(details, "wait_for_ready", None)
         self.compression = getattr(details, "compression", None)
 
 
 class _Shown(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor, grpc.StreamStreamClientInterceptor):  # type: ignore[misc, unused-ignore]
-    def __init__(self, shown: tuple[str, str]) -> None:
-        self._shown = shown
+    def __init__(self, shows: _Shows) -> None:
+        self._shows = shows
 
     def intercept_unary_unary(self, continuation: Callable[..., Any], details: Any, request: Any) -> Any:
-        return continuation(_Details(details, self._shown), request)
+        return continuation(_Details(details, self._shows()), request)
 
     def intercept_unary_stream(self, continuation: Callable[..., Any], details: Any, request: Any) -> Any:
-        return continuation(_Details(details, self._shown), request)
+        return continuation(_Details(details, self._shows()), request)
 
     def intercept_stream_stream(self, continuation: Callable[..., Any], details: Any, requests: Any) -> Any:
-        return continuation(_Details(details, self._shown), requests)
+        return continuation(_Details(details, self._shows()), requests)
 
 
 class _ShownAsync:
-    def __init__(self, shown: tuple[str, str]) -> None:
-        self._shown = shown
+    def __init__(self, shows: _Shows) -> None:
+        self._shows = shows
 
     async def _with_key(self, continuation: Callable[..., Any], details: Any, request: Any) -> Any:
-        metadata = grpc.aio.Metadata(*(details.metadata or ()), self._shown)
+        metadata = grpc.aio.Metadata(*(details.metadata or ()), *self._shows())
         return await continuation(details._replace(metadata=metadata), request)
 
 

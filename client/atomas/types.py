@@ -164,6 +164,8 @@ class SearchPage:
     interpretation: Interpretation = Interpretation()
     # The best hits score no better than those of meaningless queries do.
     no_good_match: bool = False
+    # Seconds that the service spent, by stage: prepare, structures, encode, search, fuse, show.
+    timings: Mapping[str, float] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +178,8 @@ class SearchResult(Sequence[Hit]):
     interpretation: Interpretation = Interpretation()
     # The best hits score no better than those of meaningless queries do.
     no_good_match: bool = False
+    # Seconds that the service spent, by stage: prepare, structures, encode, search, fuse, show.
+    timings: Mapping[str, float] = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(cls, pages: "Sequence[SearchPage]", limit: int) -> "SearchResult":
@@ -183,7 +187,8 @@ class SearchResult(Sequence[Hit]):
         if not pages:
             return cls((), "")
         hits = tuple(hit for page in pages for hit in page.hits)[:limit]
-        return cls(hits, pages[0].model, pages[0].interpretation, pages[0].no_good_match)
+        timings = {name: sum(page.timings.get(name, 0.0) for page in pages) for name in pages[0].timings}
+        return cls(hits, pages[0].model, pages[0].interpretation, pages[0].no_good_match, timings)
 
     def __len__(self) -> int:
         return len(self.hits)

@@ -9,6 +9,7 @@ from celery import Celery
 
 from server.adapters.broker import BROKER_ERRORS
 from server.jobs import Job, to_payload
+from server.observability.context import carried
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +52,17 @@ class CeleryQueue:
             self._remember(job, now)
         self._send(job)
 
+    def depth(self) -> dict[str, int]:
+        """Messages that no worker has taken, by queue, the encoder's questions too; nothing while the broker is away."""
+        if time.monotonic() < self._away_until:
+            return {}
+        try:
+            with self._app.connection_for_read() as connection, connection.channel() as channel:
+                return {queue.name: int(queue(channel).queue_declare().message_count) for queue in self._app.conf.task_queues}
+        except BROKER_ERRORS as error:
+            log.info("the broker is away; queues cannot be measured", error=type(error).__name__)
+            return {}
+
     def _remember(self, job: Job, when: float) -> None:
         self._times[job] = when
         self._times.move_to_end(job)
@@ -60,7 +72,7 @@ class CeleryQueue:
     def _send(self, job: Job) -> None:
         try:
             if time.monotonic() >= self._away_until:
-                self._app.send_task(job.name, args=[to_payload(job), 0], queue=job.queue)
+                self._app.send_task(job.name, args=[to_payload(job), 0], queue=job.queue, headers=carried())
                 return
         except BROKER_ERRORS as error:
             self._away_until = time.monotonic() + _PAUSE_SECONDS

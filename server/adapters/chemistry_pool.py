@@ -4,6 +4,8 @@ import logging
 import resource
 import signal
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import TimeoutError as TaskTimeout
 from concurrent.futures.process import BrokenProcessPool
@@ -18,6 +20,7 @@ from pebble import ProcessExpired, ProcessPool
 from encoder.drawing import Look, draw
 from encoder.molblocks import molblock
 from encoder.molecules import DEFAULT_LIMITS, Limits, Molecule, MoleculeError, Reason, Structure, standardise_structure
+from server.observability.metrics import CHEMISTRY_SECONDS, CHEMISTRY_STRUCTURES
 
 T = TypeVar("T")
 Result: TypeAlias = Molecule | MoleculeError
@@ -92,11 +95,11 @@ class ChemistryPool:
                 raise
             future.add_done_callback(lambda _: self._bulk_slots.release())
             tasks.append((rows, future))
-        return [result for rows, future in tasks for result in self._collect(work, rows, future)]
+        return _counted(work, [result for rows, future in tasks for result in self._collect(work, rows, future)])
 
     def work_on_one(self, work: Work[T], structure: Structure) -> T | MoleculeError:
         """Work that a query waits for: ahead of bulk work, with the shorter limit of time."""
-        return self._alone(work, structure, self._query_limits)
+        return _counted(work, [self._alone(work, structure, self._query_limits)])[0]
 
     def close(self) -> None:
         """End the workers; what is in flight is abandoned. Further calls raise RuntimeError."""
@@ -136,7 +139,11 @@ class ChemistryPool:
                 _LOG.warning("The chemistry workers were killed from outside; starting new ones.")
                 self._pool.stop()
                 self._pool = self._start()
-            return self._pool.schedule(_work_on_rows, args=(work, rows, limits), timeout=limits.seconds)
+            started = time.perf_counter()
+            future = self._pool.schedule(_work_on_rows, args=(work, rows, limits), timeout=limits.seconds)
+            seconds = CHEMISTRY_SECONDS.labels(_name(work))
+            future.add_done_callback(lambda _: seconds.observe(time.perf_counter() - started))
+            return future
 
     def _start(self) -> Any:
         return ProcessPool(
@@ -173,6 +180,18 @@ def _work_on_row(work: Work[T], row: Structure, limits: Limits) -> T | MoleculeE
         return error
     except MemoryError:
         return MoleculeError(Reason.CRASHED, "The structure needs more memory than the chemistry toolkit may use.")
+
+
+def _name(work: Work[T]) -> str:
+    return str(getattr(work.func if isinstance(work, partial) else work, "__name__", "work"))
+
+
+def _counted(work: Work[T], results: list[T | MoleculeError]) -> list[T | MoleculeError]:
+    """The same, once they are in the metrics: the worker processes have none of their own."""
+    name = _name(work)
+    for verdict, count in Counter(result.reason.value if isinstance(result, MoleculeError) else "OK" for result in results).items():
+        CHEMISTRY_STRUCTURES.labels(name, verdict).inc(count)
+    return results
 
 
 def _cause(exit_code: int) -> str:

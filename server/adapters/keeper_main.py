@@ -19,6 +19,7 @@ from encoder.patterns import matched_atoms, read_pattern
 from server.adapters.keeper_messages import THREADS, Message, read_message, rows_of, texts_of, write_message
 from server.adapters.structure_store import StructureStore
 from server.adapters.structure_table import ID_BYTES, SKELETON_LETTERS, WORDS, TooSlowError
+from server.observability.logs import configure_logs, report_crashes
 
 Answer: TypeAlias = Message
 Call: TypeAlias = Callable[[StructureStore, Message], Answer]
@@ -168,6 +169,9 @@ def serve(store: StructureStore, questions: BinaryIO, answers: BinaryIO) -> None
 
 def main(arguments: list[str]) -> None:
     """Serves the file named on the command line."""
+    # As its parent does; reading all settings would make it start later.
+    configure_logs(os.environ.get("ATOMAS_LOG_LEVEL", "info"), os.environ.get("ATOMAS_LOG_FORMAT", "text"))
+    report_crashes()
     answers = os.fdopen(os.dup(1), "wb")
     # Whatever a library prints must not reach the answers.
     os.dup2(2, 1)

@@ -2,17 +2,20 @@
 
 import queue
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 import structlog
 
 from server.domain.errors import AtomasError, Reason
 from server.jobs import JOBS, Job
+from server.observability.context import carried
+from server.observability.jobs import job_under_way
 from server.retries import retry_of
 
 log = structlog.get_logger(__name__)
+_Waiting: TypeAlias = "queue.SimpleQueue[tuple[Job, Mapping[str, str]] | None]"
 
 
 class LocalQueue:
@@ -21,7 +24,8 @@ class LocalQueue:
     def __init__(self, attempts: int, retry_seconds: float = 1.0) -> None:
         self._attempts = attempts
         self._retry_seconds = retry_seconds
-        self._queues: dict[str, queue.SimpleQueue[Job | None]] = {job.queue: queue.SimpleQueue() for job in JOBS}
+        # Each with what it carries of the call that sent it.
+        self._queues: dict[str, _Waiting] = {job.queue: queue.SimpleQueue() for job in JOBS}
         self._waiting: set[Job] = set()
         self._failures: Counter[Job] = Counter()
         self._lock = threading.Lock()
@@ -41,7 +45,7 @@ class LocalQueue:
             if job in self._waiting or self._stopping.is_set():
                 return
             self._waiting.add(job)
-        self._queues[job.queue].put(job)
+        self._queues[job.queue].put((job, carried()))
 
     def send_again(self, job: Job) -> None:
         """As `send`: what waits or runs here is known."""
@@ -59,9 +63,12 @@ class LocalQueue:
         for thread in self._threads:
             thread.join()
 
-    def _work(self, jobs: queue.SimpleQueue[Job | None], run: Callable[[Job], None], give_up: Callable[[Job, Reason, str], None]) -> None:
-        while (job := jobs.get()) is not None and not self._stopping.is_set():
-            reason, message = self._attempt(job, run)
+    def _work(self, jobs: _Waiting, run: Callable[[Job], None], give_up: Callable[[Job, Reason, str], None]) -> None:
+        while (next_one := jobs.get()) is not None and not self._stopping.is_set():
+            job, carrier = next_one
+            with job_under_way(job, carrier) as outcome:
+                reason, message = self._attempt(job, run)
+                outcome.reason = reason
             with self._lock:
                 self._waiting.discard(job)
             if reason is None:
@@ -85,15 +92,12 @@ class LocalQueue:
 
     @staticmethod
     def _attempt(job: Job, run: Callable[[Job], None]) -> tuple[Reason | None, str]:
-        started = time.perf_counter()
         try:
             run(job)
         except AtomasError as error:
-            log.warning("job refused", job=job.name, reason=error.reason, seconds=time.perf_counter() - started)
             return error.reason, error.message
         except Exception as error:
             # A thread that died here would stop every import silently.
-            log.exception("job failed", job=job.name)
+            log.exception("job failed")
             return Reason.INTERNAL, f"{job.name} failed: {type(error).__name__}. The server's log has the details."
-        log.debug("job done", job=job.name, seconds=time.perf_counter() - started)
         return None, ""

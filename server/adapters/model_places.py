@@ -7,6 +7,7 @@ from pathlib import Path
 from encoder.manifest import DEFAULT_WEIGHTS, MANIFEST, CheckpointError, ModelFacts
 from encoder.molecules import STANDARD_VERSION
 from server.adapters.edge_index import EdgeIndex
+from server.adapters.observed import observed_encoder, observed_index
 from server.adapters.qdrant_admin import QdrantAdmin
 from server.adapters.qdrant_index import QdrantIndex
 from server.adapters.qdrant_layout import collection_settings
@@ -26,13 +27,13 @@ class ModelPlaces:
 
     def open_encoder(self, model: StoredModel) -> Encoder:
         """Raises ENCODER_UNAVAILABLE."""
-        return self._encode(model)
+        return observed_encoder(self._encode(model))
 
     def open_index(self, model: ModelVersion) -> VectorIndex:
         """Opens or creates. Raises INDEX_UNAVAILABLE, SCHEMA_MISMATCH, DATA_DIR_IN_USE."""
         settings = self._settings
         if settings.qdrant_url:
-            return QdrantIndex(
+            index: VectorIndex = QdrantIndex(
                 settings.qdrant_url,
                 model.version,
                 model.dimension,
@@ -40,7 +41,10 @@ class ModelPlaces:
                 timeout_seconds=settings.qdrant_timeout_seconds,
                 settings=collection_settings(settings),
             )
-        return EdgeIndex.open(self._folder(model.version), model.version, model.dimension, optimise_points=settings.index_optimise_points)
+        else:
+            folder, optimise = self._folder(model.version), settings.index_optimise_points
+            index = EdgeIndex.open(folder, model.version, model.dimension, optimise_points=optimise)
+        return observed_index(index)
 
     def discard_index(self, version: str) -> None:
         """Removes an index that is not open here."""

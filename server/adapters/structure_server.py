@@ -11,6 +11,7 @@ import grpc
 from server.adapters.keeper_messages import Message, decoded
 from server.adapters.rdkit_structures import Keeper
 from server.domain.errors import AtomasError, Reason
+from server.observability.context import carried, working_for
 
 _SERVICE, _METHOD = "atomas.internal.StructureKeeper", "Call"
 # Ids of every compound of a large library are one message.
@@ -61,7 +62,9 @@ class StructureServer:
             question = decoded(request)
             head = dict(question.head)
             limit = head.pop("limit", None)
-            return self._keeper.call(head, question.parts, limit).encoded()
+            carrier = {name: value for name, value in context.invocation_metadata() or () if isinstance(value, str)}
+            with working_for(carrier, "keeper"):
+                return self._keeper.call(head, question.parts, limit).encoded()
         except AtomasError as error:
             return Message({"error": {"reason": error.reason.value, "message": error.message}}).encoded()
         except ValueError as error:
@@ -98,7 +101,7 @@ class RemoteKeeper:
     def _asked(self, content: bytes, timeout: float) -> bytes:
         for attempt in range(_ATTEMPTS):
             try:
-                return bytes(self._call(content, timeout=timeout))
+                return bytes(self._call(content, timeout=timeout, metadata=tuple(carried().items())))
             except grpc.RpcError as error:
                 code = error.code() if isinstance(error, grpc.Call) else None
                 if code in _PASSING and attempt + 1 < _ATTEMPTS:

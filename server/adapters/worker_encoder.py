@@ -21,6 +21,8 @@ from server.domain.errors import AtomasError, Reason
 from server.domain.explanations import Explanation
 from server.domain.models import ModelVersion
 from server.jobs import EncodeAnswer, EncodeItems, from_payload, to_payload, unpack_vectors
+from server.observability.context import carried
+from server.observability.metrics import QUERY_CACHE
 from server.ports import Vector
 
 # Small enough that a long list is shared among workers and the first answers come early.
@@ -76,6 +78,8 @@ class WorkerEncoder:
             item: vector for item in dict.fromkeys(items) if (vector := self._cache.get((self._model.version, kind, item))) is not None
         }
         missing = [item for item in dict.fromkeys(items) if item not in found]
+        QUERY_CACHE.labels("hit").inc(len(found))
+        QUERY_CACHE.labels("miss").inc(len(missing))
         questions = [tuple(missing[start : start + ITEMS_PER_QUESTION]) for start in range(0, len(missing), ITEMS_PER_QUESTION)]
         with self._asked(kind, questions, deadline) as answers:
             for asked, answer in zip(questions, answers, strict=True):
@@ -110,6 +114,7 @@ class WorkerEncoder:
                 task_id=question,
                 reply_to=self._replies.queue,
                 delivery_mode=1,
+                headers=carried(),
             )
         except BROKER_ERRORS as error:
             raise AtomasError(

@@ -38,6 +38,14 @@ class ChunkState(StrEnum):
 
 
 @dataclass(frozen=True)
+class Backlog:
+    """Work that waits; its age is 0 where there is none, or where nobody noted when it came."""
+
+    count: int = 0
+    oldest_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
 class ImportRow:
     """One row of a source as the client read it; for kind `unreadable` the structure holds the reader's complaint."""
 

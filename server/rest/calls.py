@@ -13,15 +13,19 @@ from server.domain.errors import AtomasError
 from server.rest.refusals import RefusedError, refused_by_gateway, refused_by_service
 from server.rpc.authentication import Gate
 from server.rpc.errors import code_of, status_of
-from server.rpc.interceptors import REQUEST_ID, STATUS_DETAILS, Watched
+from server.rpc.interceptors import seen
 from server.rpc.methods import MethodTable
 from server.rpc.search_servicer import TIMINGS
+from server.rpc.watching import REQUEST_ID, STATUS_DETAILS
+from server.usecases.authorise import CALLER
 
 CALL_SECONDS = 60.0
 
 
 class HttpContext:
     """What servicers see of a call: the part of grpc.aio.ServicerContext that they use."""
+
+    transport = "http"
 
     def __init__(self, request: Request, seconds: float | None = CALL_SECONDS) -> None:
         self._metadata = tuple((name, value) for name, value in request.headers.items())
@@ -58,17 +62,21 @@ class Caller:
         self._methods = methods
         self._gate = gate
 
-    async def admit(self, request: Request, path: str = "", message: Message | None = None) -> None:
-        """Lets in those who are known, before their bodies are read; with a method and a message only those who may call it so.
+    async def admit(self, request: Request, path: str, message: Message | None = None) -> None:
+        """Lets in those who are known, before their bodies are read; with a message only those who may call the method so.
 
         Raises RefusedError. The methods themselves ask again.
         """
+        context = HttpContext(request)
         try:
-            caller = await self._gate.identify(HttpContext(request))
-            if path:
+            caller = await self._gate.identify(context)
+            CALLER.set(caller)
+            if message is not None:
                 self._gate.authorise(caller, path, message)
         except AtomasError as error:
-            raise refused_by_service(code_of(error.reason), status_of(error), "") from None
+            # As a call that was refused, which it is.
+            async with self._methods.watch.call(path, context, message):
+                raise error
 
     def offers(self, path: str) -> bool:
         """Whether the service implements the method."""
@@ -78,7 +86,7 @@ class Caller:
         """One answer. Raises RefusedError."""
         handler = self._handler(path)
         with self._methods.pinned():
-            async with Watched(path, context):
+            async with self._methods.watch.call(path, context, request):
                 return await handler.unary_unary(request, context)
 
     async def unwatched(self, path: str, request: Message, context: HttpContext) -> Any:
@@ -92,8 +100,14 @@ class Caller:
     async def stream(self, path: str, requests: Any, context: HttpContext) -> AsyncIterator[Any]:
         """Answers as they come; `requests` is one message or a stream of them, as the method wants. Raises RefusedError."""
         handler = self._handler(path)
-        async with Watched(path, context):
-            async for answer in (handler.unary_stream or handler.stream_stream)(requests, context):
+        watch = self._methods.watch
+        if handler.unary_stream:
+            async with watch.call(path, context, requests):
+                async for answer in handler.unary_stream(requests, context):
+                    yield answer
+            return
+        async with watch.call(path, context) as watched:
+            async for answer in handler.stream_stream(seen(requests, watched), context):
                 yield answer
 
     def _handler(self, path: str) -> Any:

@@ -16,7 +16,7 @@ from atomas.v1.structure_service_pb2 import DrawStructureResponse
 from server.domain.errors import AtomasError
 from server.rest.bindings import Binding, Template, bindings, parse_template
 from server.rest.calls import Caller, HttpContext, not_offered
-from server.rest.exports import export_response
+from server.rest.exports import EXPORT_COMPOUNDS, export_response
 from server.rest.imports import IMPORT_COMPOUNDS, import_response
 from server.rest.openapi import openapi_document
 from server.rest.refusals import RefusedError, refused_by_gateway, refused_by_service
@@ -39,14 +39,15 @@ class Gateway:
     def __init__(self, caller: Caller, settings: Settings) -> None:
         self._caller = caller
         self._settings = settings
-        self._routes: list[tuple[str, Template, Endpoint]] = [
-            (binding.verb, binding.template, self._method(binding)) for binding in bindings()
+        # Each with the method that it comes down to, whose callers have to be known; anybody may read the document.
+        self._routes: list[tuple[str, Template, Endpoint, str]] = [
+            (binding.verb, binding.template, self._method(binding), binding.handler_path) for binding in bindings()
         ]
         self._routes += [
-            ("POST", parse_template("/v1/{parent=libraries/*}/compounds:import"), self._import),
-            ("GET", parse_template("/v1/{parent=libraries/*}/compounds:export"), self._export),
-            ("GET", parse_template("/v1/{name=operations/*}:watch"), self._watch),
-            ("GET", parse_template("/openapi.json"), self._openapi),
+            ("POST", parse_template("/v1/{parent=libraries/*}/compounds:import"), self._import, IMPORT_COMPOUNDS),
+            ("GET", parse_template("/v1/{parent=libraries/*}/compounds:export"), self._export, EXPORT_COMPOUNDS),
+            ("GET", parse_template("/v1/{name=operations/*}:watch"), self._watch, GET_OPERATION),
+            ("GET", parse_template("/openapi.json"), self._openapi, ""),
         ]
         self._document = json.dumps(openapi_document(caller.offers), ensure_ascii=False).encode()
 
@@ -61,17 +62,19 @@ class Gateway:
 
     async def _endpoint(self, request: Request) -> Response:
         raw_path = request.scope.get("raw_path", request.url.path.encode()).partition(b"?")[0].decode("latin-1")
-        fitting = [(verb, values, call) for verb, template, call in self._routes if (values := template.match(raw_path)) is not None]
+        fitting = [
+            (verb, values, call, path) for verb, template, call, path in self._routes if (values := template.match(raw_path)) is not None
+        ]
         if not fitting:
             message = f"There is nothing at {request.url.path[:200]}; /openapi.json lists what there is."
             raise refused_by_gateway(404, StatusCode.NOT_FOUND, "NO_SUCH_PATH", message)
         wanted = "GET" if request.method == "HEAD" else request.method
-        for verb, values, call in fitting:
+        for verb, values, call, path in fitting:
             if verb == wanted:
-                if call != self._openapi:
-                    await self._caller.admit(request)
+                if path:
+                    await self._caller.admit(request, path)
                 return await call(request, values)
-        allowed = ", ".join(sorted({verb for verb, _, _ in fitting}))
+        allowed = ", ".join(sorted({verb for verb, *_ in fitting}))
         message = f"{request.method} makes no sense here; {allowed} does."
         raise refused_by_gateway(405, StatusCode.UNIMPLEMENTED, "METHOD_NOT_ALLOWED", message, {"Allow": allowed})
 

@@ -27,6 +27,7 @@ from atomas.v1.structure_service_pb2_grpc import add_StructureServiceServicer_to
 from server.domain.errors import AtomasError, Reason
 from server.ports import Ports, Trust
 from server.rpc.access_servicer import AccessServicer
+from server.rpc.auditing import open_auditor
 from server.rpc.authentication import Gate
 from server.rpc.calls import Calls
 from server.rpc.certificates import Certificates
@@ -41,6 +42,7 @@ from server.rpc.model_servicer import EmbeddingServicer, ModelServicer
 from server.rpc.operations_servicer import OperationsServicer
 from server.rpc.search_servicer import SearchServicer
 from server.rpc.structure_servicer import StructureServicer
+from server.rpc.watching import Watch
 from server.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -63,10 +65,12 @@ class App:
         self._settings = settings
         limits = CallLimits(settings.max_calls, settings.caller_calls, settings.caller_units_per_second, settings.caller_units_reserve)
         self.gate = Gate(ports.database, trust, limits)
+        self._auditor = open_auditor(settings)
+        watch = Watch(self._auditor)
         self._calls = Calls(settings.request_threads, settings.request_queue)
         self._health = health.aio.HealthServicer()
         self._server = aio.server(
-            interceptors=[CallInterceptor(ports.models)],
+            interceptors=[CallInterceptor(ports.models, watch)],
             options=[
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
                 ("grpc.max_send_message_length", settings.max_message_bytes),
@@ -77,7 +81,7 @@ class App:
             ],
         )
         # Every service is added to gRPC through the table, from which the HTTP gateway calls.
-        self.methods = MethodTable(self._server, ports.models, self.gate.guarded)
+        self.methods = MethodTable(self._server, ports.models, self.gate.guarded, watch)
         services: Any = self.methods
         add_LibraryServiceServicer_to_server(LibraryServicer(ports, self._calls, settings), services)
         add_SearchServiceServicer_to_server(SearchServicer(ports, self._calls, settings), services)
@@ -119,6 +123,8 @@ class App:
         await self._server.stop(self._settings.shutdown_seconds)
         self._calls.close()
         self.gate.close()
+        if self._auditor is not None:
+            self._auditor.close()
 
     async def wait(self) -> None:
         """Returns when the server has stopped."""

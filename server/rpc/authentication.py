@@ -114,8 +114,9 @@ class Gate:
 
     async def _enter(self, path: str, request: Any, context: Any) -> Caller:
         caller = await self.identify(context)
-        self.authorise(caller, path, request)
+        # Known before it is refused: the audit log names it.
         CALLER.set(caller)
+        self.authorise(caller, path, request)
         self._limits.take(caller.name, rule_of(path).cost(request))
         return caller
 

@@ -62,6 +62,7 @@ CODES: dict[Reason, StatusCode] = {
     Reason.INDEX_UNAVAILABLE: _AWAY,
     Reason.ENCODER_UNAVAILABLE: _AWAY,
     Reason.DATABASE_UNAVAILABLE: _AWAY,
+    Reason.AUDIT_UNAVAILABLE: _AWAY,
     Reason.DEADLINE_EXCEEDED: StatusCode.DEADLINE_EXCEEDED,
     Reason.INTERNAL: StatusCode.INTERNAL,
 }

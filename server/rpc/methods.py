@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 
 from server.ports import Models
+from server.rpc.watching import Watch
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,9 @@ class _Gated(grpc.GenericRpcHandler):  # type: ignore[misc, unused-ignore]  # gr
 class MethodTable:
     """Stands before a gRPC server when services are added to it, and remembers their handlers."""
 
-    def __init__(self, server: Any, models: Models, guarded: Callable[[str, Any], Any]) -> None:
-        """`guarded` puts the gate before a handler, given its path."""
+    def __init__(self, server: Any, models: Models, guarded: Callable[[str, Any], Any], watch: Watch) -> None:
+        """`guarded` puts the gate before a handler, given its path; `watch` is for callers, who put it around what they call."""
+        self.watch = watch
         self._server = server
         self._guarded = guarded
         self._models = models

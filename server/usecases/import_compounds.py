@@ -12,6 +12,7 @@ from server.domain.errors import AtomasError, Reason
 from server.domain.libraries import Library, check_library_id
 from server.domain.operations import ChunkState, ImportRow, Operation, Rejection, State
 from server.jobs import EmbedCompounds, ReadChunk
+from server.observability.metrics import IMPORT_REJECTIONS, IMPORT_ROWS
 from server.ports import Encoder, Ports
 
 MAX_ROWS_PER_CHUNK = 2_000
@@ -111,6 +112,14 @@ class _Verdicts:
     changed: dict[str, Compound] = field(default_factory=dict)
     fields: dict[str, frozenset[str]] = field(default_factory=dict)
 
+    def count(self) -> None:
+        """In the metrics, once they are stored."""
+        for verdict, rows in (("created", self.created), ("updated", self.updated), ("duplicate", self.duplicate)):
+            IMPORT_ROWS.labels(verdict).inc(rows)
+        IMPORT_ROWS.labels("rejected").inc(len(self.rejections))
+        for rejection in self.rejections:
+            IMPORT_REJECTIONS.labels(rejection.reason).inc()
+
 
 def read_chunk(operation_id: str, number: int, ports: Ports) -> None:
     """Standardises every row of a chunk and stores the compounds and the rejections in one transaction. Idempotent."""
@@ -141,6 +150,7 @@ def read_chunk(operation_id: str, number: int, ports: Ports) -> None:
             rejections=verdicts.rejections,
             changed=sorted(verdicts.changed),
         )
+    verdicts.count()
     ports.queue.send(EmbedCompounds(operation_id, number))
 
 

@@ -9,8 +9,18 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 from server.domain.errors import AtomasError, Reason
-from server.domain.generation import Finding, Generation, GenerationCounts, GenerationRequest, KnownCompound, Shortfall, Task
+from server.domain.generation import (
+    Finding,
+    Generation,
+    GenerationCounts,
+    GenerationRequest,
+    GenerationState,
+    KnownCompound,
+    Shortfall,
+    Task,
+)
 from server.jobs import Generate
+from server.observability.metrics import GENERATION_ATTEMPTS, GENERATIONS
 from server.ports import Ports
 from server.retries import RETRIES
 from server.usecases.describe_structure import find_descriptions
@@ -35,6 +45,7 @@ class HeldGeneration:
     def __init__(self, generation: Generation, worker: str, ports: Ports) -> None:
         self.id, self.request, self.worker, self._ports = generation.id, generation.request, worker, ports
         self.neighbours = generation.neighbours
+        self._counted: Counter[str] = Counter()
         self.lost = threading.Event()
         begun = generation.start_time or datetime.now(UTC)
         self._deadline = time.monotonic() + self.request.seconds - (datetime.now(UTC) - begun).total_seconds()
@@ -66,6 +77,10 @@ class HeldGeneration:
         with self._ports.database.transaction() as transaction:
             if not transaction.generations.add_findings(self.id, self.worker, after, findings, counts):
                 raise GenerationLostError
+        verdicts = Counter({"KEPT": kept, **dropped})
+        for verdict, attempts in (verdicts - self._counted).items():
+            GENERATION_ATTEMPTS.labels(verdict).inc(attempts)
+        self._counted = verdicts
 
 
 def run_generation(generation_id: str, ports: Ports) -> None:
@@ -86,12 +101,14 @@ def run_generation(generation_id: str, ports: Ports) -> None:
             _release(held, ports)
             raise
         fail_generation(generation_id, error.reason, error.message, ports)
+        GENERATIONS.labels(held.request.task, GenerationState.FAILED).inc()
         return
     except Exception:
         _release(held, ports)
         raise
     with ports.database.transaction() as transaction:
         transaction.generations.succeed(generation_id, worker, shortfall)
+    GENERATIONS.labels(held.request.task, GenerationState.SUCCEEDED).inc()
 
 
 def _find(held: HeldGeneration, ports: Ports) -> str:

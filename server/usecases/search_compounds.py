@@ -17,6 +17,7 @@ from server.domain.documents import compound_of
 from server.domain.errors import AtomasError, Reason
 from server.domain.filters import Filter
 from server.domain.search import INDEX_LEGS, VECTOR_LEGS, Hit, Interpretation, Kind, Leg, Query, SearchPage
+from server.observability.traces import span
 from server.ports import Ports, Question, ScoredPoint, Transaction, Vector
 from server.usecases.fuse_legs import fuse, leg_scores, weights_of
 from server.usecases.judge_match import MatchJudge
@@ -55,7 +56,8 @@ class Timings:
         """Adds the time of its block to the stage."""
         started = time.perf_counter()
         try:
-            yield
+            with span(f"search.{name}"):
+                yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 

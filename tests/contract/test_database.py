@@ -10,7 +10,7 @@ import pytest
 from server.domain.compounds import Compound, SourceRecord
 from server.domain.errors import AtomasError, Reason
 from server.domain.libraries import Library
-from server.domain.operations import Chunk, ChunkState, Counts, ImportRow, Operation, Rejection, State
+from server.domain.operations import Backlog, Chunk, ChunkState, Counts, ImportRow, Operation, Rejection, State
 from server.ports import Database, Transaction
 from tests.contract.values import add_library, compound, import_rows, inchikey, open_import, record, rejection
 
@@ -600,6 +600,22 @@ class TestOperations:
             assert transaction.operations.unfinished_chunks(1) == [("z-first", 0, "ACCEPTED")]
             transaction.operations.set_state("z-first", State.CANCELLED)
             assert transaction.operations.unfinished_chunks(10) == [("a-second", 1, "ACCEPTED")]
+
+    def test_the_backlog_counts_what_is_left_and_knows_its_age(self, database: Database) -> None:
+        add_library(database)
+        with database.reading() as transaction:
+            assert transaction.operations.backlog() == (Backlog(), Backlog())
+        open_import(database, "running", chunks=3)
+        open_import(database, "stopped", chunks=2)
+        threading.Event().wait(0.05)
+        with database.transaction() as transaction:
+            transaction.operations.mark_read("running", 0, created=2, updated=0, duplicate=0, rejections=[], changed=[])
+            transaction.operations.set_state("stopped", State.CANCELLED)
+        with database.reading() as transaction:
+            unread, unindexed = transaction.operations.backlog()
+        assert (unread.count, unindexed.count) == (2, 1)
+        assert 0.05 <= unread.oldest_seconds < 60
+        assert 0.05 <= unindexed.oldest_seconds < 60
 
     def test_only_operations_that_process_and_have_all_chunks_indexed_are_completable(self, database: Database) -> None:
         add_library(database)

@@ -16,6 +16,7 @@ from server.domain.generation import (
     KnownCompound,
     Task,
 )
+from server.domain.operations import Backlog
 from server.ports import Database
 
 LONG, NONE = 60.0, 0.0
@@ -159,3 +160,13 @@ def test_old_ones_are_forgotten_with_what_they_found(added: Database) -> None:
         transaction.generations.forget(NONE)
         transaction.generations.add(Generation("generation-1", REQUEST))
     assert found(added) == []
+
+
+def test_the_backlog_holds_what_nobody_has_begun(added: Database) -> None:
+    with added.reading() as transaction:
+        waiting = transaction.generations.backlog()
+    assert waiting.count == 1
+    assert 0 <= waiting.oldest_seconds < 60
+    assert claim(added, "worker")
+    with added.reading() as transaction:
+        assert transaction.generations.backlog() == Backlog()

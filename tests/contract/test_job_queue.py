@@ -163,6 +163,19 @@ def test_every_job_is_done_as_it_was_sent_and_a_repeated_one_once(name: str, ben
     assert sorted(bench.done, key=str) == sorted((*EACH, ReadChunk("last", 0)), key=str)
 
 
+@pytest.mark.parametrize("name", QUEUES)
+def test_the_depth_of_a_queue_is_what_waits_in_it(name: str, bench: Bench, request: pytest.FixtureRequest) -> None:
+    with opened(name, bench, request) as queue:
+        assert not any(queue.depth().values())
+        bench.gate.clear()
+        # More than any of them works on at the same time.
+        for chunk in range(20):
+            queue.send(ReadChunk("a", chunk))
+        wait_for(lambda: 0 < queue.depth()["import"] <= 20, "nothing waited")
+        bench.gate.set()
+        wait_for(lambda: not any(queue.depth().values()), "something waited for ever")
+
+
 @pytest.mark.parametrize("name", RETRYING)
 def test_a_store_that_is_away_costs_a_job_no_attempt(name: str, bench: Bench, request: pytest.FixtureRequest) -> None:
     job = EmbedCompounds("a", 1)

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, delete, or_, select, update
+from sqlalchemy import ColumnElement, Row, delete, func, or_, select, update
 
 from server.adapters.sql.session import Session
 from server.adapters.sql.tables import generation_findings, generations
@@ -22,6 +22,7 @@ from server.domain.generation import (
     KnownCompound,
     Task,
 )
+from server.domain.operations import Backlog
 
 _OPEN = (GenerationState.QUEUED.value, GenerationState.RUNNING.value)
 
@@ -127,6 +128,11 @@ class SqlGenerations:
         )
         query = select(generations.c.id).where(generations.c.end_time.is_(None), silent).order_by(generations.c.key).limit(limit)
         return list(self._session.connection.scalars(query))
+
+    def backlog(self) -> Backlog:
+        query = select(func.count(), func.min(generations.c.create_time)).where(generations.c.state == GenerationState.QUEUED.value)
+        count, oldest = self._session.connection.execute(query.where(generations.c.end_time.is_(None))).one()
+        return Backlog(count, self._session.age_seconds(oldest))
 
     def forget(self, older_than_seconds: float) -> None:
         before = self._session.now - timedelta(seconds=older_than_seconds)

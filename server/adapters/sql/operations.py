@@ -5,13 +5,13 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Select, select, update
+from sqlalchemy import ColumnElement, Select, func, select, update
 
 from server.adapters.sql import codec
 from server.adapters.sql.session import Session
 from server.adapters.sql.tables import import_chunks, libraries, operations, rejection_counts, rejections
 from server.domain.errors import AtomasError, Reason
-from server.domain.operations import Chunk, ChunkState, ImportRow, Operation, Rejection, State
+from server.domain.operations import Backlog, Chunk, ChunkState, ImportRow, Operation, Rejection, State
 
 
 class SqlOperations:
@@ -74,7 +74,7 @@ class SqlOperations:
         chunks = session.write(update(operations).where(chosen).values(**counted).returning(operations.c.chunks)).scalar_one()
         number = int(chunks) - 1
         chunk = {"operation_key": operation.key, "number": number, "row_count": len(rows), "rows": codec.pack_rows(rows)}
-        session.write(session.insert(import_chunks).values(state=ChunkState.ACCEPTED.value, pending=True, **chunk))
+        session.write(session.insert(import_chunks).values(state=ChunkState.ACCEPTED.value, pending=True, accept_time=session.now, **chunk))
         return number
 
     def chunk(self, operation_id: str, number: int, for_update: bool = False) -> Chunk:
@@ -132,6 +132,14 @@ class SqlOperations:
         )
         rows = self._session.connection.execute(query)
         return [(operation, number, "READ" if state == ChunkState.READ else "ACCEPTED") for operation, number, state in rows]
+
+    def backlog(self) -> tuple[Backlog, Backlog]:
+        columns = (import_chunks.c.state, func.count(), func.min(import_chunks.c.accept_time))
+        query = select(*columns).where(import_chunks.c.pending).group_by(import_chunks.c.state)
+        found = {
+            state: Backlog(count, self._session.age_seconds(oldest)) for state, count, oldest in self._session.connection.execute(query)
+        }
+        return found.get(ChunkState.ACCEPTED.value, Backlog()), found.get(ChunkState.READ.value, Backlog())
 
     def all_indexed(self, operation_id: str) -> bool:
         query = select(operations.c.chunks == operations.c.indexed_chunks).where(operations.c.key == self._key(operation_id))

@@ -27,6 +27,10 @@ class Session:
         self._writes = writes
         self._library_keys: dict[str, int] = {}
 
+    def age_seconds(self, since: datetime | None) -> float:
+        """Until now; 0 for what has no time."""
+        return 0.0 if since is None else max(0.0, (self.now - since).total_seconds())
+
     def insert(self, table: Table) -> Insert:
         """An INSERT that knows ON CONFLICT."""
         return postgresql.insert(table) if self.connection.dialect.name == "postgresql" else sqlite.insert(table)

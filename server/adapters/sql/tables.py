@@ -224,6 +224,8 @@ import_chunks = Table(
     # Compressed JSON; NULL once no longer needed.
     Column("changed", LargeBinary),
     Column("rows", LargeBinary),
+    # NULL for chunks of older releases.
+    Column("accept_time", UtcTime),
 )
 Index(
     "ix_import_chunks_pending",
