@@ -15,6 +15,11 @@ from encoder.model.decoder import END, Decoder, Task
 from encoder.model.source import Source
 from encoder.syntax import Forbid
 
+WORTH_DROPPING = 0.8
+"""Rows that have ended are dropped when no more than this share of those that are computed is left."""
+LIKELIEST = 32
+"""Outputs among which a draw of the likeliest is made, where these hold enough of the probability: to sort all takes longer than to choose."""
+
 
 class Cancelled(Exception):  # noqa: N818  # no error: whoever asked has gone
     """Decoding was given up because its caller wished so."""
@@ -159,52 +164,93 @@ def _draw(
     cancelled: Callable[[], bool],
     forbid: Forbid | None,
 ) -> list[list[tuple[list[int], float]]]:
-    """Write one sequence per row of chances for every item; returns outputs, END included where it came, and log-probabilities."""
-    batch, rows, device = len(source), len(chances_NL), source.tokens_BEC.device
+    """Write one sequence per row of chances for every item; returns outputs, padded with END, and log-probabilities."""
     state = decoder.start(task, source)
-    outputs_BNL = torch.full((batch, rows, chances_NL.shape[1]), END, device=device)
-    totals_BN = torch.zeros(batch, rows, dtype=torch.float64, device=device)
-    ended_BN = torch.zeros(batch, rows, dtype=torch.bool, device=device)
-    lengths_BN = torch.zeros(batch, rows, dtype=torch.long, device=device)
-    items_B = torch.arange(batch, device=device)
-    last_BN = outputs_BNL[:, :, 0]
+    rows = _Rows(torch.full((len(source), *chances_NL.shape), END, device=source.tokens_BEC.device))
+    last_BN = rows.outputs_BNL[:, :, 0]
     for position in range(chances_NL.shape[1]):
         if cancelled():
             raise Cancelled
         log_probability_BNV = decoder.step(state, last_BN)
-        last_BN = _choose(_permitted(log_probability_BNV, outputs_BNL[items_B, :, :position], forbid), chances_NL[:, position], sampling)
-        running_BN = ~ended_BN[items_B]
-        step_BN = log_probability_BNV.gather(2, last_BN[:, :, None]).squeeze(2)
-        totals_BN[items_B] += torch.where(running_BN, step_BN.double(), 0.0)
-        outputs_BNL[items_B, :, position] = torch.where(running_BN, last_BN, END)
-        lengths_BN[items_B] += running_BN
-        ended_BN[items_B] |= last_BN == END
-        going = (~ended_BN[items_B]).any(dim=1).nonzero().squeeze(1)
-        if len(going) == 0:
+        chance_BN = chances_NL[:, position][rows.numbers_BN]
+        last_BN = _choose(_permitted(log_probability_BNV, rows.outputs_BNL[:, :, :position], forbid), chance_BN, sampling)
+        last_BN = rows.write(position, last_BN, log_probability_BNV.gather(2, last_BN[:, :, None]).squeeze(2))
+        running_B = (~rows.ended_BN).sum(dim=1)
+        going_B = running_B.nonzero().squeeze(1)
+        if len(going_B) == 0:
             break
-        if len(going) < len(items_B):
-            state.select_items(going)
-            items_B, last_BN = items_B[going], last_BN[going]
-    return [
-        [(outputs[:length], total) for outputs, length, total in zip(*item, strict=True)]
-        for item in zip(outputs_BNL.tolist(), lengths_BN.tolist(), totals_BN.tolist(), strict=True)
-    ]
+        most = int(running_B.max())
+        # To drop rows costs a copy of all that was written: not for a few.
+        if len(going_B) * most <= WORTH_DROPPING * last_BN.numel():
+            kept_BN = rows.ended_BN[going_B].byte().argsort(dim=1, stable=True)[:, :most]
+            state.keep(going_B, kept_BN)
+            rows.keep(going_B, kept_BN)
+            last_BN = last_BN[going_B[:, None], kept_BN]
+    return rows.results()
 
 
-def _choose(log_probability_BNV: Tensor, chance_N: Tensor, sampling: Sampling) -> Tensor:
+class _Rows:
+    """The rows that are being written, and those that have ended and were dropped from among them."""
+
+    def __init__(self, outputs_BNL: Tensor) -> None:
+        batch, rows, _ = outputs_BNL.shape
+        self._results = outputs_BNL, outputs_BNL.new_zeros(batch, rows, dtype=torch.float64)
+        self.outputs_BNL = outputs_BNL.clone()
+        self.totals_BN = torch.zeros_like(self._results[1])
+        self.ended_BN = torch.zeros(batch, rows, dtype=torch.bool, device=outputs_BNL.device)
+        self.items_B = torch.arange(batch, device=outputs_BNL.device)
+        self.numbers_BN = torch.arange(rows, device=outputs_BNL.device).expand(batch, rows)
+
+    def write(self, position: int, last_BN: Tensor, log_probability_BN: Tensor) -> Tensor:
+        """Returns what was written: END after the end."""
+        last_BN = last_BN.masked_fill(self.ended_BN, END)
+        self.outputs_BNL[:, :, position] = last_BN
+        self.totals_BN += log_probability_BN.double().masked_fill(self.ended_BN, 0.0)
+        self.ended_BN |= last_BN == END
+        return last_BN
+
+    def keep(self, items_B: Tensor, rows_BN: Tensor) -> None:
+        """These rows of these items alone, the others for good."""
+        self._store()
+        place = items_B[:, None], rows_BN
+        self.outputs_BNL, self.totals_BN, self.ended_BN = self.outputs_BNL[place], self.totals_BN[place], self.ended_BN[place]
+        self.items_B, self.numbers_BN = self.items_B[items_B], self.numbers_BN[place]
+
+    def _store(self) -> None:
+        place = self.items_B[:, None], self.numbers_BN
+        self._results[0][place], self._results[1][place] = self.outputs_BNL, self.totals_BN
+
+    def results(self) -> list[list[tuple[list[int], float]]]:
+        """Of every item, outputs and log-probability of every row, in the order of the chances."""
+        self._store()
+        outputs_BNL, totals_BN = self._results
+        return [list(zip(*item, strict=True)) for item in zip(outputs_BNL.tolist(), totals_BN.tolist(), strict=True)]
+
+
+def _choose(log_probability_BNV: Tensor, chance_BN: Tensor, sampling: Sampling) -> Tensor:
     """Outputs (B, N) at the given chances of the cumulative distribution."""
     probability_BNV = (log_probability_BNV.double() / sampling.temperature).softmax(dim=2)
     order_BNV = None
     if sampling.top_p < 1.0:
-        probability_BNV, order_BNV = probability_BNV.sort(dim=2, descending=True, stable=True)
+        probability_BNV, order_BNV = _likeliest(probability_BNV, sampling.top_p)
         cut_BNV = probability_BNV.cumsum(dim=2) - probability_BNV >= sampling.top_p
         probability_BNV = probability_BNV.masked_fill(cut_BNV, 0.0)
     cumulative_BNV = probability_BNV.cumsum(dim=2)
     total_BN1 = cumulative_BNV[:, :, -1:].contiguous()
-    place_BN1 = torch.searchsorted(cumulative_BNV, chance_N[None, :, None] * total_BN1, right=True)
+    place_BN1 = torch.searchsorted(cumulative_BNV, chance_BN[:, :, None] * total_BN1, right=True)
     # Rounding may put the highest chance on the total itself, which belongs to the last output of any probability.
     place_BN1 = torch.minimum(place_BN1, torch.searchsorted(cumulative_BNV, total_BN1))
     return (place_BN1 if order_BNV is None else order_BNV.gather(2, place_BN1)).squeeze(2)
+
+
+def _likeliest(probability_BNV: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """Probabilities, highest first, and their outputs; as many as hold the share together, or more."""
+    few = min(LIKELIEST, probability_BNV.shape[2])
+    highest_BNV, order_BNV = probability_BNV.topk(few, dim=2)
+    if bool((highest_BNV.sum(dim=2) >= share).all()):
+        return highest_BNV, order_BNV
+    highest_BNV, order_BNV = probability_BNV.sort(dim=2, descending=True, stable=True)
+    return highest_BNV, order_BNV
 
 
 def _permitted(log_probability_BNV: Tensor, written_BNL: Tensor, forbid: Forbid | None) -> Tensor:

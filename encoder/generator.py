@@ -27,8 +27,8 @@ MOST = 200
 """Candidates that one call gives at most."""
 LONGEST_WRITTEN = {Task.DESCRIBE: 200, Task.GENERATE: 160}
 """Tokens that are written at most."""
-_ROUND = 16
-"""Sequences drawn together: many enough to keep the processor busy, few enough to show the first soon."""
+_FIRST_ROUND, _LARGEST_ROUND = 16, 64
+"""Sequences drawn together: few at first, to show the first soon, then ever more, as drawing many together takes less time for each."""
 _SAID_AGAIN = 10
 """Tokens in a row that a text says only once."""
 _BATCH = 24
@@ -138,6 +138,10 @@ class Generator:
             raise ValueError(f"between 1 and {MOST} candidates can be asked for, not {count}")
         return self._proposals([self._read_text(text, neighbours)], count, seed, cancelled)
 
+    def source_of_text(self, text: str, neighbours: Sequence[Neighbour] = ()) -> Source:
+        """What the decoder reads when molecules are proposed for a text."""
+        return collate([self._read_text(text, neighbours)])
+
     def propose_all(
         self, texts: Sequence[tuple[str, Sequence[Neighbour]]], count: int, seed: int, beams: int = 4, cancelled: Callable[[], bool] = never
     ) -> list[list[Proposal]]:
@@ -159,12 +163,14 @@ class Generator:
         given = self._smiles(self._search(Task.GENERATE, source, min(4, count), cancelled)[0])
         yield from given
         left = count - len(given)
-        number = 0
-        while left > 0 and number < 4 * MOST // _ROUND:
-            # Every round has its own stream, so that what was drawn before does not depend on how many are asked for.
-            drawn = self._smiles(self._draw(source, _ROUND, [seed, number], cancelled)[0])[:left]
+        number = tried = 0
+        while left > 0 and tried < 4 * MOST:
+            # Every round has its own stream and size, so that what was drawn before does not depend on how many are asked for.
+            size = min(_FIRST_ROUND << number, _LARGEST_ROUND)
+            drawn = self._smiles(self._draw(source, size, [seed, number], cancelled)[0])[:left]
             yield from drawn
             left -= len(drawn)
+            tried += size
             number += 1
 
     def _search(self, task: Task, source: Source, beams: int, cancelled: Callable[[], bool]) -> list[Generated]:

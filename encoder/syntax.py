@@ -26,7 +26,8 @@ class SmilesSyntax:
         self._count = len(vocabulary) + 1
         self._open, self._close = outputs["("], outputs[")"]
         self._rings_R = torch.tensor([output for token, output in outputs.items() if _RING.fullmatch(token)])
-        self._dangling = torch.tensor([outputs[token] for token in sorted({*_BONDS, "("} & outputs.keys())])
+        self._dangling_V = torch.zeros(self._count, dtype=torch.bool)
+        self._dangling_V[[outputs[token] for token in sorted({*_BONDS, "("} & outputs.keys())]] = True
 
     def __call__(self, outputs_BNL: Tensor) -> Tensor:
         """The outputs (B, N, V) that may not follow these."""
@@ -34,9 +35,11 @@ class SmilesSyntax:
         if outputs_BNL.shape[2] == 0:
             forbidden_BNV[:, :, [END, self._open, self._close]] = True
             return forbidden_BNV
-        depth_BN = (outputs_BNL == self._open).sum(dim=2) - (outputs_BNL == self._close).sum(dim=2)
-        open_ring_BN = ((outputs_BNL[:, :, :, None] == self._rings_R).sum(dim=2) % 2).any(dim=2)
-        dangling_BN = torch.isin(outputs_BNL[:, :, -1], self._dangling)
+        ones_BNL = torch.ones(1, dtype=torch.int16).expand_as(outputs_BNL)
+        counts_BNV = torch.zeros(forbidden_BNV.shape, dtype=torch.int16).scatter_add_(2, outputs_BNL, ones_BNL)
+        depth_BN = counts_BNV[:, :, self._open] - counts_BNV[:, :, self._close]
+        open_ring_BN = (counts_BNV.index_select(2, self._rings_R) & 1).any(dim=2)
+        dangling_BN = self._dangling_V[outputs_BNL[:, :, -1]]
         forbidden_BNV[:, :, END] = (depth_BN > 0) | open_ring_BN | dangling_BN
         forbidden_BNV[:, :, self._close] = (depth_BN <= 0) | dangling_BN
         forbidden_BNV[:, :, self._open] = dangling_BN

@@ -12,13 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from encoder.model.reader import MATCHED, Reader, earlier, matched
+from encoder.model.decoder_state import FIRST_ROOM, DecoderState
+from encoder.model.reader import MATCHED, Reader, earlier, matched, matched_before
 from encoder.model.source import Source
 
 END = 0
 """Output that closes every sequence; token i of the task's vocabulary is output i + 1."""
-FIRST_ROOM = 32
-"""Tokens for which incremental decoding makes room at first."""
 
 
 class Task(IntEnum):
@@ -87,54 +86,6 @@ def pad_targets(sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     return targets_BL, mask_BL
 
 
-@dataclass
-class DecoderState:
-    """What incremental decoding remembers; rows are grouped by item."""
-
-    task: Task
-    source: Source
-    outputs_VD: Tensor
-    """Embeddings of what the task can write."""
-    bias_B11S: Tensor
-    """Zero on real tokens of what is read, as good as minus infinity on padding."""
-    cross: tuple[Tensor, Tensor]
-    """Keys and values (B, H, S, D/H) of what is read, shared by the layers and by the rows of an item."""
-    copy_keys_BMD: Tensor
-    """Keys by which copyable tokens are chosen."""
-    written: list[Tensor]
-    """Per layer, keys and values (2, R, H, room, D/H) of the tokens written so far, with room for more."""
-    last_RP: Tensor
-    """The outputs written last, the latest first; END before the beginning."""
-    length: int = 0
-    """Inputs taken so far, the prefix included."""
-
-    def append(self, layer: int, key_RH1D: Tensor, value_RH1D: Tensor) -> tuple[Tensor, Tensor]:
-        """Write the keys and values of the present token; returns those of all tokens so far, (R, H, length + 1, D/H) each."""
-        if self.length == 0:
-            rows, heads, _, width = key_RH1D.shape
-            self.written.append(key_RH1D.new_empty(2, rows, heads, FIRST_ROOM, width))
-        # Room doubles when it is used up: making longer tensors at every step would cost more than all the rest.
-        elif self.length == self.written[layer].shape[3]:
-            self.written[layer] = torch.cat([self.written[layer], torch.empty_like(self.written[layer])], dim=3)
-        self.written[layer][0, :, :, self.length : self.length + 1] = key_RH1D
-        self.written[layer][1, :, :, self.length : self.length + 1] = value_RH1D
-        key, value = self.written[layer][:, :, :, : self.length + 1]
-        return key, value
-
-    def select_rows(self, rows_R: Tensor) -> None:
-        """Continue from these rows: indices into the present ones, which stay with their items."""
-        self.written = [keys_values[:, rows_R] for keys_values in self.written]
-        self.last_RP = self.last_RP[rows_R]
-
-    def select_items(self, items_B: Tensor) -> None:
-        """Drop all items but these (indices into the present ones), with their rows."""
-        rows = self.written[0].shape[1] // self.bias_B11S.shape[0]
-        self.select_rows((items_B[:, None] * rows + torch.arange(rows, device=items_B.device)).flatten())
-        self.source = self.source.select(items_B)
-        self.bias_B11S, self.copy_keys_BMD = self.bias_B11S[items_B], self.copy_keys_BMD[items_B]
-        self.cross = self.cross[0][items_B], self.cross[1][items_B]
-
-
 class Decoder(nn.Module):
     """A T5-style decoder (pre-norm, no biases, gated feed-forward, tied embeddings) with rotary positions, that can also copy.
 
@@ -193,30 +144,49 @@ class Decoder(nn.Module):
         """Prepare incremental decoding: what is read is read once per item, however many rows it will have."""
         outputs_VD = self._outputs(task)
         cross, bias_B11S, copy_keys_BMD = self._read(source, outputs_VD)
-        return DecoderState(task, source, outputs_VD, bias_B11S, cross, copy_keys_BMD, [], torch.empty(0, MATCHED, dtype=torch.long))
+        before_PBM = torch.stack([earlier(source.copied_BM, back) for back in range(1, MATCHED + 1)])
+        return DecoderState(
+            source,
+            self.prefix[task] + self.manner[source.manner_B],
+            outputs_VD,
+            bias_B11S,
+            cross,
+            copy_keys_BMD.transpose(1, 2).contiguous() * self.config.width**-0.5,
+            _uncopyable(source),
+            before_PBM[:, :, None],
+            self._whole_rotations(0, FIRST_ROOM, outputs_VD),
+            [],
+            torch.empty(0, MATCHED, dtype=torch.long),
+        )
 
     def step(self, state: DecoderState, last_BN: Tensor) -> Tensor:
         """Log-probabilities (B, N, V) of the next output after the outputs written last; the first step takes them for the prefix.
 
-        The shape of the first `last_BN` fixes the number of rows of each item; its content does not matter.
+        The shape of the first `last_BN` fixes the number of rows of each item; its content does not matter. Without dropout, whatever the mode.
         """
-        source = state.source
+        source, batch, rows = state.source, *last_BN.shape
         if state.length:
-            hidden_BND = self._embed(last_BN, state.outputs_VD)
-            state.last_RP = torch.cat([last_BN.reshape(-1, 1), state.last_RP[:, :-1]], dim=1)
+            last_R = last_BN.flatten()
+            hidden_RD = self._embed(last_R, state.outputs_VD)
+            state.last_RP = torch.cat([last_R[:, None], state.last_RP[:, :-1]], dim=1)
         else:
-            hidden_BND = (self.prefix[state.task] + self.manner[source.manner_B])[:, None].expand(*last_BN.shape, -1)
-            state.last_RP = torch.full((last_BN.numel(), MATCHED), END, device=last_BN.device)
-        rotation = _rotation(state.length, 1, self.config.width // self.config.heads, hidden_BND)
+            hidden_RD = state.first_BD.repeat_interleave(rows, dim=0)
+            state.last_RP = torch.full((batch * rows, MATCHED), END, device=last_BN.device)
+        if state.length == len(state.rotations[0]):
+            more = self._whole_rotations(state.length, 2 * state.length, hidden_RD)
+            state.rotations = torch.cat([state.rotations[0], more[0]]), torch.cat([state.rotations[1], more[1]])
         for index, layer in enumerate(self._layers()):
-            hidden_BND = layer.step(hidden_BND, state, index, rotation)
+            hidden_RD = layer.step(hidden_RD, state, index)
         state.length += 1
-        hidden_BND = self.norm(hidden_BND)
-        logits_BNV = hidden_BND @ state.outputs_VD.T
+        hidden_RD = self.norm(hidden_RD)
+        logits_BNV = (hidden_RD @ state.outputs_VD.T).view(batch, rows, -1)
         if source.copied_BM.shape[1] == 0:
             alone_BNV: Tensor = logits_BNV.log_softmax(dim=2)
             return alone_BNV
-        copies_BNM = self._copy_logits(hidden_BND, state.last_RP.view(*last_BN.shape, -1), source, state.copy_keys_BMD)
+        copies_BNM = self.copy_query(hidden_RD).view(batch, rows, -1) @ state.copy_keys_BDM
+        depth_BNM = matched_before(state.last_RP.view(batch, rows, -1), state.before_PB1M)
+        copies_BNM = copies_BNM + self.match(hidden_RD).view(batch, rows, 1) * depth_BNM
+        copies_BNM = copies_BNM.masked_fill(state.uncopyable_B1M, torch.finfo(copies_BNM.dtype).min / 2)
         outputs = logits_BNV.shape[2]
         both_BNX = torch.cat([logits_BNV, copies_BNM], dim=2).softmax(dim=2)
         own_BNV, copied_BNM = both_BNX[:, :, :outputs], both_BNX[:, :, outputs:]
@@ -238,9 +208,12 @@ class Decoder(nn.Module):
         """Logits (B, L, M) of the copyable tokens: chosen by what they are, and by whether what precedes them was just written."""
         logits_BLM: Tensor = self.copy_query(hidden_BLD) * self.config.width**-0.5 @ copy_keys_BMD.transpose(1, 2)
         logits_BLM = logits_BLM + self.match(hidden_BLD) * matched(history_BLP, source.copied_BM)
-        # The end of a neighbour's text, or of the part of it that is read, says nothing about where this text ends.
-        copyable_BM = source.copied_mask_BM & (source.copied_BM != END)
-        return logits_BLM.masked_fill(~copyable_BM[:, None], torch.finfo(logits_BLM.dtype).min / 2)
+        return logits_BLM.masked_fill(_uncopyable(source), torch.finfo(logits_BLM.dtype).min / 2)
+
+    def _whole_rotations(self, first: int, end: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and signed sines (end - first, D/H) of the positions from `first` on: those of both halves of a head's width."""
+        cosine_LD, sine_LD = _rotation(first, end - first, self.config.width // self.config.heads, like)
+        return torch.cat([cosine_LD, cosine_LD], dim=1), torch.cat([-sine_LD, sine_LD], dim=1)
 
     def _layers(self) -> "list[_Layer]":
         return [layer for layer in self.layers if isinstance(layer, _Layer)]
@@ -274,13 +247,26 @@ class _Layer(nn.Module):
         hidden_BLD = hidden_BLD + self.dropout(self.self_out(_join_heads(attended)))
         return self._read_and_feed(hidden_BLD, cross, bias_B11S)
 
-    def step(self, hidden_BND: Tensor, state: DecoderState, index: int, rotation: tuple[Tensor, Tensor]) -> Tensor:
-        """One more token of every row; its keys and values go to place `index` of the state."""
-        hidden_R1D = self.self_norm(hidden_BND).flatten(0, 1)[:, None]
-        query, key, value = (_split_heads(part, self.heads) for part in self.self_in(hidden_R1D).chunk(3, dim=2))
-        attended = F.scaled_dot_product_attention(_rotate(query, rotation), *state.append(index, _rotate(key, rotation), value))
-        hidden_BND = hidden_BND + self.self_out(_join_heads(attended)).view_as(hidden_BND)
-        return self._read_and_feed(hidden_BND, state.cross, state.bias_B11S)
+    def step(self, hidden_RD: Tensor, state: DecoderState, index: int) -> Tensor:
+        """One more token of every row; its keys and values go to place `index` of the state. The mathematics of `forward`, without dropout."""
+        rows, width = hidden_RD.shape
+        items = len(state.source)
+        parts_R3HD = F.linear(self.self_norm(hidden_RD), self.self_in.weight).view(rows, 3, self.heads, -1)
+        cosine_D, sine_D = state.rotation
+        query_key_R2HD = parts_R3HD[:, :2]
+        # The halves of every head change places and meet the sines of their own sign: one rotation of queries and keys together.
+        turned_R2HD = query_key_R2HD.roll(width // self.heads // 2, dims=3)
+        query_key_R2HD = torch.addcmul(query_key_R2HD * cosine_D, turned_R2HD, sine_D)
+        keys_values = state.append(index, query_key_R2HD[:, 1], parts_R3HD[:, 2])
+        attended_RH1D = F.scaled_dot_product_attention(query_key_R2HD[:, 0, :, None], *keys_values)
+        hidden_RD = hidden_RD + F.linear(attended_RH1D.view(rows, width), self.self_out.weight)
+        query_BHND = (
+            F.linear(self.cross_norm(hidden_RD), self.cross_query.weight).view(items, -1, self.heads, width // self.heads).transpose(1, 2)
+        )
+        read_BHND = F.scaled_dot_product_attention(query_BHND, *state.cross, attn_mask=state.bias_B11S)
+        hidden_RD = hidden_RD + F.linear(read_BHND.transpose(1, 2).reshape(rows, width), self.cross_out.weight)
+        gate_RD, content_RD = F.linear(self.feed_norm(hidden_RD), self.feed_in.weight).chunk(2, dim=1)
+        return hidden_RD + F.linear(F.gelu(gate_RD) * content_RD, self.feed_out.weight)
 
     def _read_and_feed(self, hidden_BLD: Tensor, cross: tuple[Tensor, Tensor], bias_B11S: Tensor) -> Tensor:
         # Positions play no part here, so the rows of an item can be its queries and share its keys: no copy of what is read per beam.
@@ -298,6 +284,11 @@ def _split_heads(hidden_BLD: Tensor, heads: int) -> Tensor:
 
 def _join_heads(hidden_BHLD: Tensor) -> Tensor:
     return hidden_BHLD.transpose(1, 2).flatten(2)
+
+
+def _uncopyable(source: Source) -> Tensor:
+    """True (B, 1, M) on padding, and on the end of a neighbour's text, or of the part of it that is read: it says nothing of where this text ends."""
+    return ~(source.copied_mask_BM & (source.copied_BM != END))[:, None]
 
 
 def _bias(mask_BS: Tensor, like: Tensor) -> Tensor:

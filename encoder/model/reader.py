@@ -81,11 +81,14 @@ def earlier(outputs_BL: Tensor, back: int) -> Tensor:
 
 def matched(history_BLP: Tensor, copied_BM: Tensor) -> Tensor:
     """How many of the outputs written last (history, the latest first) precede a copyable token without a gap, (B, L, M)."""
+    return matched_before(history_BLP, torch.stack([earlier(copied_BM, back)[:, None] for back in range(1, history_BLP.shape[2] + 1)]))
+
+
+def matched_before(history_BLP: Tensor, before_PB1M: Tensor) -> Tensor:
+    """As `matched`, where the outputs before each copyable token are at hand, the nearest first; END (0) before the first."""
     depth_BLM: Tensor | None = None
-    for back in range(history_BLP.shape[2], 0, -1):
-        # Before the first copyable token lies END (0), as before the first token written.
-        before_BM = earlier(copied_BM, back)
-        same_BLM = (history_BLP[:, :, back - 1, None] == before_BM[:, None]).to(torch.uint8)
+    for back in range(history_BLP.shape[2] - 1, -1, -1):
+        same_BLM = (history_BLP[:, :, back, None] == before_PB1M[back]).to(torch.uint8)
         depth_BLM = same_BLM if depth_BLM is None else same_BLM * (depth_BLM + 1)
     assert depth_BLM is not None
     return depth_BLM

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from encoder import generation
 from encoder.context import ReadItem, collate
 from encoder.generation import Cancelled, Candidate, Generated, Sampling, beam_search, rerank, sample
 from encoder.model.decoder import END, Decoder, DecoderConfig, Task, pad_targets
@@ -117,6 +118,22 @@ def test_fault_12_draws_are_the_same_with_the_same_seed_and_whatever_the_batch(
         torch.manual_seed(item)
         (alone,) = sample(decoder, Task.DESCRIBE, read((length,)), sampling)
         assert_same(together[item], alone)
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.7])
+def test_draws_are_the_same_whether_ended_rows_are_dropped_and_however_the_likeliest_are_found(
+    decoder: Decoder, monkeypatch: pytest.MonkeyPatch, top_p: float
+) -> None:
+    sampling = Sampling(12, 5, MAX_TOKENS + 6, top_p=top_p)
+    answers = []
+    for dropping, likeliest in ((0.0, 100), (1.0, 1), (generation.WORTH_DROPPING, generation.LIKELIEST)):
+        monkeypatch.setattr(generation, "WORTH_DROPPING", dropping)
+        monkeypatch.setattr(generation, "LIKELIEST", likeliest)
+        answers.append(sample(decoder, Task.GENERATE, read(), sampling))
+    assert len({len(candidate.ids) for candidate in answers[0][0].candidates}) > 2
+    for answer in answers[1:]:
+        for one, other in zip(answers[0], answer, strict=True):
+            assert_same(one, other)
 
 
 def test_another_seed_draws_others(decoder: Decoder) -> None:

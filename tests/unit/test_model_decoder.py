@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from encoder.context import ReadItem, collate
-from encoder.model.decoder import END, FIRST_ROOM, Decoder, DecoderConfig, Task, pad_targets
+from encoder.model.decoder import END, Decoder, DecoderConfig, Task, pad_targets
+from encoder.model.decoder_state import FIRST_ROOM
 from encoder.model.source import Source
 from encoder.prose import Manner
 
