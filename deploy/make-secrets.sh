@@ -17,6 +17,7 @@ umask 022
 printf %s "$postgres" >secrets/postgres_password
 printf %s "$redis" >secrets/redis_password
 printf %s "$qdrant" >secrets/atomas_qdrant_api_key
+printf %s "$(password)" >secrets/grafana_password
 printf %s "postgresql://atomas:$postgres@postgres:5432/atomas" >secrets/atomas_database_url
 printf %s "redis://:$redis@redis:6379/0" >secrets/atomas_broker_url
 {

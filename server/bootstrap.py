@@ -21,7 +21,7 @@ from server.adapters.keeper_process import KeeperProcess
 from server.adapters.live_models import LiveModels, present_encoder, present_index
 from server.adapters.local_queue import LocalQueue
 from server.adapters.model_places import ModelPlaces, facts_of, find_checkpoint, version_of
-from server.adapters.observed import ObservedKeeper, observe_batch
+from server.adapters.observed import ObservedKeeper, observe_batch, observed_encoder
 from server.adapters.password_hashes import PasswordHashes
 from server.adapters.rdkit_structures import Keeper, RdkitStructures
 from server.adapters.sql.migrate import migrate
@@ -30,6 +30,7 @@ from server.adapters.structure_absence import NoStructures
 from server.domain.errors import AtomasError, Reason
 from server.domain.models import StoredModel
 from server.jobs import EmbedCompounds, EncodeItems, Generate
+from server.observability.metrics import KEEPER_SECONDS
 from server.ports import Database, Encoder, Generator, Ports, StructureIndex, Trust
 from server.settings import Settings
 from server.usecases.manage_models import settle_serving
@@ -241,7 +242,7 @@ def structure_server(settings: Settings) -> Iterator[int]:
 
     with ExitStack() as stack:
         stack.callback(FolderLock(settings.data_dir / "structures").close)
-        keeper = ObservedKeeper(_keeper(settings))
+        keeper = ObservedKeeper(_keeper(settings), KEEPER_SECONDS)
         stack.callback(keeper.close)
         server = StructureServer(keeper, settings.structures_listen)
         server.start()
@@ -275,7 +276,7 @@ def _encoder_here(settings: Settings) -> Callable[[StoredModel], Encoder]:
 
         model = Model.load(find_checkpoint(stored, settings), threads=settings.encoder_threads or os.cpu_count() or 1)
         batcher = TokenBudgetBatcher(model, settings.encoder_batch_tokens, settings.encoder_batch_wait_seconds, observe=observe_batch)
-        return LocalEncoder(model, batcher, STANDARD_VERSION)
+        return observed_encoder(LocalEncoder(model, batcher, STANDARD_VERSION), "local")
 
     return load
 
@@ -297,7 +298,8 @@ def _encoder_in_workers(settings: Settings, app: "Celery") -> Callable[[StoredMo
     def ask(stored: StoredModel) -> Encoder:
         from server.adapters.worker_encoder import WorkerEncoder
 
-        return WorkerEncoder(app, facts_of(stored.model), STANDARD_VERSION, settings.query_cache_entries, settings.encoder_silence_seconds)
+        facts, remembered = facts_of(stored.model), settings.query_cache_entries
+        return observed_encoder(WorkerEncoder(app, facts, STANDARD_VERSION, remembered, settings.encoder_silence_seconds), "worker")
 
     return ask
 

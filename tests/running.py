@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tests.confidential import assert_confidential
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 START_SECONDS = 120
 
@@ -70,11 +72,12 @@ class RunningServer:
 
 @contextmanager
 def running_server(data_dir: pathlib.Path, **settings: str) -> Iterator[RunningServer]:
-    """A server for the length of the block."""
+    """A server for the length of the block; its log holds nothing confidential at the end."""
     server = RunningServer(data_dir, **settings)
     try:
         yield server
         server.stop()
+        assert_confidential([server.log])
     finally:
         server.kill()
 

@@ -22,6 +22,7 @@ from atomas.v1.library_service_pb2 import (
     ImportRow,
 )
 
+_FAREWELL_SECONDS = 1.0
 # What a stream brings: an answer, the error that broke it, or None at its end.
 _Event: TypeAlias = ImportCompoundsResponse | AtomasError | None
 
@@ -63,7 +64,7 @@ def send_rows(
         except _StreamBrokenError as broken:
             time.sleep(session.broke(broken.error))
         finally:
-            stream.close()
+            stream.close(session.complete)
     if failure is not None:
         raise failure
 
@@ -96,7 +97,7 @@ async def send_rows_async(
         except _StreamBrokenError as broken:
             await asyncio.sleep(session.broke(broken.error))
         finally:
-            await stream.close()
+            await stream.close(session.complete)
     if failure is not None:
         raise failure
 
@@ -175,8 +176,11 @@ class _Stream:
             yield _response(event)
             timeout_seconds = 0.0
 
-    def close(self) -> None:
+    def close(self, complete: bool) -> None:
         self._outbox.put(None)
+        if complete:
+            # Whoever hangs up looks to the service like somebody who gave up.
+            self._reader.join(_FAREWELL_SECONDS)
         self._call.cancel()
         self._reader.join()
 
@@ -229,7 +233,11 @@ class _AsyncStream:
         # Writing to a stream that the service has just ended makes grpc.aio put an INTERNAL of its own in place of the service's status.
         return _response(None if self._write_failed and isinstance(event, InternalError) else event)
 
-    async def close(self) -> None:
+    async def close(self, complete: bool) -> None:
+        if complete:
+            with contextlib.suppress(grpc.RpcError, asyncio.InvalidStateError):
+                await self._call.done_writing()
+            await asyncio.wait({self._reader}, timeout=_FAREWELL_SECONDS)
         self._call.cancel()
         self._reader.cancel()
         with contextlib.suppress(asyncio.CancelledError):

@@ -7,7 +7,7 @@ from pathlib import Path
 from encoder.manifest import DEFAULT_WEIGHTS, MANIFEST, CheckpointError, ModelFacts
 from encoder.molecules import STANDARD_VERSION
 from server.adapters.edge_index import EdgeIndex
-from server.adapters.observed import observed_encoder, observed_index
+from server.adapters.observed import observed_index
 from server.adapters.qdrant_admin import QdrantAdmin
 from server.adapters.qdrant_index import QdrantIndex
 from server.adapters.qdrant_layout import collection_settings
@@ -27,7 +27,7 @@ class ModelPlaces:
 
     def open_encoder(self, model: StoredModel) -> Encoder:
         """Raises ENCODER_UNAVAILABLE."""
-        return observed_encoder(self._encode(model))
+        return self._encode(model)
 
     def open_index(self, model: ModelVersion) -> VectorIndex:
         """Opens or creates. Raises INDEX_UNAVAILABLE, SCHEMA_MISMATCH, DATA_DIR_IN_USE."""

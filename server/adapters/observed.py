@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from prometheus_client import Histogram
 
@@ -29,21 +29,21 @@ _ENCODER_CALLS = ("encode_texts", "encode_molecules", "explain")
 
 def observed_index(index: VectorIndex) -> VectorIndex:
     """The same index, observed."""
-    return cast(VectorIndex, _Observed(index, "index", _INDEX_CALLS, INDEX_SECONDS))
+    return cast(VectorIndex, _Observed(index, "index", _INDEX_CALLS, INDEX_SECONDS.labels))
 
 
-def observed_encoder(encoder: Encoder) -> Encoder:
-    """The same encoder, observed where it is asked."""
-    return cast(Encoder, _Observed(encoder, "encoder", _ENCODER_CALLS, ENCODE_SECONDS))
+def observed_encoder(encoder: Encoder, place: Literal["local", "worker"]) -> Encoder:
+    """The same encoder, observed where it is asked; `place` is where its model lives."""
+    return cast(Encoder, _Observed(encoder, "encoder", _ENCODER_CALLS, lambda call: ENCODE_SECONDS.labels(place, call)))
 
 
 class _Observed:
     """Stands before a port, of which it has every attribute."""
 
-    def __init__(self, port: object, name: str, calls: Sequence[str], seconds: Histogram) -> None:
+    def __init__(self, port: object, name: str, calls: Sequence[str], seconds: Callable[[str], Histogram]) -> None:
         self._port = port
         for call in calls:
-            setattr(self, call, _timed(getattr(port, call), f"{name}.{call}", seconds.labels(call)))
+            setattr(self, call, _timed(getattr(port, call), f"{name}.{call}", seconds(call)))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._port, name)
@@ -70,8 +70,8 @@ def _size(args: Sequence[Any]) -> dict[str, Attribute]:
 class ObservedKeeper:
     """A structure keeper with its calls observed."""
 
-    def __init__(self, keeper: Keeper) -> None:
-        self._keeper = keeper
+    def __init__(self, keeper: Keeper, seconds: Histogram = STRUCTURE_SECONDS) -> None:
+        self._keeper, self._seconds = keeper, seconds
 
     def call(self, head: Mapping[str, Any], parts: Sequence[bytes] = (), seconds: float | None = None) -> Message:
         """As the keeper's own."""
@@ -80,7 +80,7 @@ class ObservedKeeper:
             with span(f"structures.{name}"):
                 return self._keeper.call(head, parts, seconds)
         finally:
-            STRUCTURE_SECONDS.labels(name).observe(time.perf_counter() - started)
+            self._seconds.labels(name).observe(time.perf_counter() - started)
 
     def close(self) -> None:
         self._keeper.close()

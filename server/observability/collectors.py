@@ -55,8 +55,8 @@ class StockCollector(Collector):
         queued = GaugeMetricFamily("atomas_queue_messages", "Messages that wait in a queue", labels=["queue"])
         for queue, count in stock.queued.items():
             queued.add_metric([queue], count)
-        waiting = GaugeMetricFamily("atomas_backlog_jobs", "Work left in the database, in jobs", labels=["job"])
-        oldest = GaugeMetricFamily("atomas_backlog_oldest_seconds", "Age of the oldest of it", labels=["job"])
+        waiting = GaugeMetricFamily("atomas_backlog_jobs", "Work left in the database, in jobs", labels=["task"])
+        oldest = GaugeMetricFamily("atomas_backlog_oldest_seconds", "Age of the oldest of it", labels=["task"])
         for job, backlog in stock.backlog.items():
             waiting.add_metric([job], backlog.count)
             oldest.add_metric([job], backlog.oldest_seconds)

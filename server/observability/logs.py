@@ -3,7 +3,8 @@
 import logging
 import sys
 import threading
-from typing import Any
+import warnings
+from typing import Any, TextIO
 
 import structlog
 from structlog.typing import EventDict, WrappedLogger
@@ -43,7 +44,7 @@ def configure_logs(level: str, form: str, exception_messages: bool = False) -> N
 
 
 def report_crashes() -> None:
-    """Exceptions that nobody catches end in the log too, without their messages, instead of on stderr with them."""
+    """Exceptions that nobody catches, and Python's warnings, are records too, without their messages, instead of lines on stderr with them."""
 
     def died(kind: type[BaseException], error: BaseException, trace: object) -> None:
         if issubclass(kind, KeyboardInterrupt):
@@ -58,7 +59,13 @@ def report_crashes() -> None:
     def ignored(args: Any) -> None:
         log.error("an exception had nowhere to go", exc_info=args.exc_value)
 
+    def warned(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None, line: str | None = None
+    ) -> None:
+        log.warning("Python warns", category=category.__name__, place=f"{filename}:{lineno}")
+
     sys.excepthook, threading.excepthook, sys.unraisablehook = died, thread_died, ignored
+    warnings.showwarning = warned
 
 
 class _Library(logging.Handler):

@@ -12,7 +12,12 @@ RPC_SECONDS = Histogram("atomas_rpc_seconds", "Calls that ended, over gRPC and H
 CALLS_IN_FLIGHT = Gauge("atomas_calls_in_flight", "Calls and streams under way", ["method"])
 AUDIT_FAILURES = Counter("atomas_audit_failures", "Audit records that could not be written at once")
 
-ENCODE_SECONDS = Histogram("atomas_encode_seconds", "Encoding as its callers see it", ["call"], buckets=_STEP_SECONDS)
+ENCODE_SECONDS = Histogram(
+    "atomas_encode_seconds",
+    "Encoding as callers see it, here or by workers",
+    ["encoder", "call"],
+    buckets=_STEP_SECONDS,
+)
 BATCH_ITEMS = Histogram("atomas_encoder_batch_items", "Items that shared a forward pass", ["kind"], buckets=_COUNTS)
 BATCH_TOKENS = Histogram(
     "atomas_encoder_batch_tokens", "Tokens of a forward pass", ["kind"], buckets=(16, 64, 256, 1024, 2048, 4096, 8192, 16384, 65536)
@@ -24,7 +29,10 @@ BATCH_SECONDS = Histogram("atomas_encoder_batch_seconds", "Forward passes with t
 QUERY_CACHE = Counter("atomas_query_cache", "Vectors that were looked for among those remembered", ["result"])
 
 INDEX_SECONDS = Histogram("atomas_index_seconds", "Calls of the vector index", ["call"], buckets=_STEP_SECONDS)
-STRUCTURE_SECONDS = Histogram("atomas_structure_index_seconds", "Calls of the structure index", ["call"], buckets=_STEP_SECONDS)
+STRUCTURE_SECONDS = Histogram(
+    "atomas_structure_index_seconds", "Calls of the structure index, as callers see them", ["call"], buckets=_STEP_SECONDS
+)
+KEEPER_SECONDS = Histogram("atomas_keeper_seconds", "Calls of a fleet's structure keeper, as it sees them", ["call"], buckets=_STEP_SECONDS)
 
 CHEMISTRY_SECONDS = Histogram(
     "atomas_chemistry_seconds", "Tasks of the chemistry processes, with their wait for one", ["work"], buckets=_STEP_SECONDS
@@ -37,7 +45,7 @@ IMPORT_ROWS = Counter("atomas_import_rows", "Imported rows by their verdict", ["
 IMPORT_REJECTIONS = Counter("atomas_import_rejections", "Rejected rows by their reason", ["reason"])
 
 JOB_SECONDS = Histogram(
-    "atomas_job_seconds", "Attempts at background jobs", ["job", "outcome"], buckets=(0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+    "atomas_job_seconds", "Attempts at background jobs", ["task", "outcome"], buckets=(0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 )
 
 GENERATIONS = Counter("atomas_generations", "Generations that ended", ["task", "state"])

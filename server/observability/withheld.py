@@ -26,6 +26,9 @@ def exception_name(error: BaseException) -> str:
 def record_text(record: logging.LogRecord) -> str:
     """The message of a library's record as its source writes it; of what it is filled with, numbers and types of exceptions alone."""
     template = str(record.msg)
+    if record.name == "py.warnings":
+        # Place and category of a warning; what follows is its message.
+        return ": ".join(template.split(": ", 2)[:2])[:_LONGEST]
     if record.args:
         with suppress(TypeError, ValueError, KeyError):
             template = template % _harmless(record.args)

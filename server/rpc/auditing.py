@@ -21,7 +21,8 @@ UNKNOWN_CALLER = "unknown"
 _PLACES = frozenset({"parent", "libraries", "library_id", "page_token", "resume_token", "read_mask", "update_mask", "request_id"})
 _WHAT = (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES, FieldDescriptor.TYPE_MESSAGE)
 _OPERATION = re.compile(r"operations/(?:generation-)?[0-9a-f]{32}")
-_LIBRARY = re.compile(r"libraries/[a-z0-9][a-z0-9-]{0,62}")
+_LIBRARY_ID = re.compile(r"-|[a-z0-9][a-z0-9-]{0,62}")
+_LIBRARY = re.compile(rf"libraries/(?:{_LIBRARY_ID.pattern})")
 
 
 class Auditor:
@@ -86,7 +87,8 @@ def _libraries(path: str, request: Any) -> Iterator[str]:
     if rule is None or request is None:
         return
     try:
-        yield from dict.fromkeys(rule.libraries(request))
+        # What is no id may be anything.
+        yield from (library for library in dict.fromkeys(rule.libraries(request)) if _LIBRARY_ID.fullmatch(library))
     except (AtomasError, AttributeError):
         return
 

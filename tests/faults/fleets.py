@@ -14,7 +14,8 @@ from psycopg import sql
 
 from atomas import Client
 from atomas.types import ImportProgress, ImportReport
-from deploy.fleet import Fleet, Program
+from deploy.fleet import WORKERS, Fleet, Program
+from tests.confidential import assert_confidential
 from tests.running import ROOT
 from tests.services import open_folder
 
@@ -24,8 +25,8 @@ Row = dict[str, object]
 
 
 @contextmanager
-def running_fleet(broker: str, **settings: str) -> Iterator[Fleet]:
-    """A fleet that looks for lost work all the time."""
+def running_fleet(broker: str, workers: tuple[str, ...] = WORKERS, **settings: str) -> Iterator[Fleet]:
+    """A fleet that looks for lost work all the time; its logs hold nothing confidential when the block ends."""
     quick = {
         "chemistry_processes": "1",
         "encoder_threads": "1",
@@ -34,12 +35,13 @@ def running_fleet(broker: str, **settings: str) -> Iterator[Fleet]:
         "log_level": "warning",
     }
     with open_folder("fleet") as folder:
-        fleet = Fleet(folder, broker, **quick, **settings)
-        fleet.start()
+        fleet = Fleet(folder, broker, **{**quick, **settings})
+        fleet.start(workers)
         try:
             yield fleet
         finally:
             fleet.kill()
+        assert_confidential(folder.glob("*.log"))
 
 
 def real_compounds(count: int) -> list[Row]:

@@ -81,7 +81,7 @@ def fleet(redis: LocalService) -> Iterator[Ports]:
         stack.callback(asking.close)
         stack.callback(far.close)
         stack.callback(app.close)
-        encoder: Encoder = observed_encoder(far)
+        encoder: Encoder = observed_encoder(far, "worker")
         # Both sides share the fakes of the stores, as a fleet shares its servers.
         server = replace(worker, encoder=encoder, index=observed_index(worker.index))
         stack.enter_context(running_worker(app, lambda app: register(app, worker, 1)))

@@ -8,6 +8,7 @@ import pytest
 from server.domain.libraries import Library
 from server.usecases.manage_libraries import create_library
 from tests.builders import import_rows, row
+from tests.log_state import logs_restored
 from tests.security.served import Served, served
 from tests.unit.conftest import World, world
 
@@ -23,6 +24,13 @@ def guarded(world: World) -> Iterator[Served]:
     world.work()
     with served(world.ports) as service:
         yield service
+
+
+@pytest.fixture
+def restored_logs() -> Iterator[None]:
+    """For tests that configure logs."""
+    with logs_restored():
+        yield
 
 
 @pytest.fixture

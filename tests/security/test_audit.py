@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import pytest
 
-from atomas import AtomasError, Client
+from atomas import AsyncClient, AtomasError, Client
 from server.domain import errors
 from server.domain.errors import Reason
 from server.domain.libraries import Library
@@ -150,6 +150,16 @@ def test_a_query_has_the_same_hash_over_both_and_no_dictionary_finds_it_without_
     whole = log.read_text()
     guesses = [hashlib.new(name, TEXT.encode()).hexdigest() for name in ("md5", "sha1", "sha256", "sha512")]
     assert not any(guess in whole for guess in (TEXT, "zanzibarite", "rings", "pageSize", *guesses))
+
+
+async def test_an_import_that_ended_well_says_so(audited: Served, log: Path) -> None:
+    secret = audited.key("-:admin")
+    with Client(audited.address, api_key=secret) as client:
+        client.import_compounds(["CCO"], library="held", wait=False)
+    async with AsyncClient(audited.address, api_key=secret) as waiting:
+        await waiting.import_compounds(["CCN"], library="held", wait=False)
+    imports = [each for each in records(log, 4) if each["method"] == "ImportCompounds"]
+    assert [(each["code"], each["libraries"]) for each in imports] == [("OK", ["held"])] * 2
 
 
 def test_while_records_cannot_be_written_no_call_begins_and_none_is_lost(audited: Served, log: Path) -> None:

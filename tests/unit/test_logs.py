@@ -5,6 +5,7 @@ import json
 import logging
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from server.domain.errors import AtomasError, Reason
 from server.jobs import Generate, Job, ReadChunk
 from server.observability.logs import configure_logs, report_crashes
 from server.observability.withheld import exception_text, record_text
+from tests.log_state import logs_restored
 
 SECRET = "[14CH3]C([2H])CCCl"
 
@@ -23,10 +25,6 @@ SECRET = "[14CH3]C([2H])CCCl"
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Configures logs as a process does; what has been written since, as records."""
-    root = logging.getLogger()
-    before, level, former = list(root.handlers), root.level, structlog.get_config()
-    hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
-    structlog.contextvars.clear_contextvars()
     stderr = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stderr)
 
@@ -35,12 +33,9 @@ def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         assert SECRET not in "".join(lines)
         return [json.loads(line) for line in lines]
 
-    configure_logs("debug", "json")
-    yield records
-    structlog.configure(**former)
-    root.handlers[:] = before
-    root.setLevel(level)
-    sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
+    with logs_restored():
+        configure_logs("debug", "json")
+        yield records
 
 
 def test_an_exception_is_told_by_its_type_reason_and_place(written: Any) -> None:
@@ -99,6 +94,16 @@ def test_records_that_cannot_be_filled_show_their_template(template: str, args: 
 def test_a_heading_is_kept_of_what_a_library_filled_in_itself() -> None:
     said = f"Task exception was never retrieved\nfuture: <Task exception=ValueError('{SECRET}')>"
     assert record_text(logging.LogRecord("asyncio", logging.ERROR, "x.py", 1, said, (), None)) == "Task exception was never retrieved"
+
+
+def test_warnings_are_told_by_place_and_category(written: Any) -> None:
+    report_crashes()
+    warnings.showwarning(SECRET, UserWarning, "place.py", 3)
+    said = f"place.py:3: UserWarning: {SECRET}\n"
+    logging.getLogger("py.warnings").warning(said)
+    ours, captured = written()
+    assert (ours["category"], ours["place"]) == ("UserWarning", "place.py:3")
+    assert captured["event"] == "place.py:3: UserWarning"
 
 
 def test_a_crash_of_a_thread_is_a_record(written: Any) -> None:
