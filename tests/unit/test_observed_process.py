@@ -1,5 +1,6 @@
 """A process that is observed: metrics over HTTP for as long as it works, and nothing at all where no setting asks for it."""
 
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -85,11 +86,8 @@ def test_stock_that_cannot_be_taken_at_all_leaves_the_other_metrics() -> None:
 
 
 def test_an_address_that_is_taken_stops_the_start() -> None:
-    port = free_port()
-    with observed_process(Settings(metrics_listen=f"127.0.0.1:{port}"), "test"):
-        with (
-            pytest.raises(AtomasError, match="ATOMAS_METRICS_LISTEN") as caught,
-            observed_process(Settings(metrics_listen=f"127.0.0.1:{port}"), "test"),
-        ):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        settings = Settings(metrics_listen=f"127.0.0.1:{other.getsockname()[1]}")
+        with pytest.raises(AtomasError, match="ATOMAS_METRICS_LISTEN") as caught, observed_process(settings, "test"):
             pass
-        assert caught.value.reason is Reason.INVALID_ARGUMENT
+    assert caught.value.reason is Reason.INVALID_ARGUMENT
