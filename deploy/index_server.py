@@ -128,7 +128,7 @@ class WireServer:
         vectors = GrpcToRest.convert_vectors_config(request.vectors_config)
         assert isinstance(vectors, dict)
         config = edge.EdgeConfig(
-            vectors={key: edge.EdgeVectorParams(size=params.size, distance=edge.Distance.Cosine) for key, params in vectors.items()},
+            vectors={key: _vector_params(params) for key, params in vectors.items()},
             sparse_vectors={key: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf) for key in request.sparse_vectors_config.map},
         )
         folder = self._place(name)
@@ -178,6 +178,11 @@ class _Collections(wire.CollectionsServicer):
     def Delete(self, request: Any, context: grpc.ServicerContext) -> Any:
         self._server.arrive("DeleteCollection", context)
         return wire.CollectionOperationResponse(result=self._server.drop(request.collection_name))
+
+    def Update(self, request: Any, context: grpc.ServicerContext) -> Any:
+        # How vectors are laid out is the engine's own affair here.
+        self._server.find("UpdateCollection", request, context)
+        return wire.CollectionOperationResponse(result=True)
 
     def Get(self, request: Any, context: grpc.ServicerContext) -> Any:
         collection = self._server.find("GetCollection", request, context)
@@ -252,8 +257,21 @@ class _Points(wire.PointsServicer):
         return _updated(shard, edge.UpdateOperation.create_field_index(request.field_name, schema))
 
     def CreateVectorName(self, request: Any, context: grpc.ServicerContext) -> Any:
-        shard = self._server.find("CreateVectorName", request, context).shard
-        return _updated(shard, edge.UpdateOperation.create_sparse_vector(request.vector_name, edge.Modifier.Idf))
+        collection = self._server.find("CreateVectorName", request, context)
+        if not request.HasField("dense_config"):
+            return _updated(collection.shard, edge.UpdateOperation.create_sparse_vector(request.vector_name, edge.Modifier.Idf))
+        asked = request.dense_config
+        config = wire.VectorParams(
+            size=asked.size, distance=asked.distance, multivector_config=asked.multivector_config, datatype=asked.datatype
+        )
+        collection.created.vectors_config.params_map.map[request.vector_name].CopyFrom(config)
+        params = _vector_params(GrpcToRest.convert_vector_params(config))
+        return _updated(
+            collection.shard,
+            edge.UpdateOperation.create_dense_vector(
+                request.vector_name, params.size, params.distance, params.multivector_config, params.datatype
+            ),
+        )
 
     def Upsert(self, request: Any, context: grpc.ServicerContext) -> Any:
         collection = self._server.find("Upsert", request, context)
@@ -323,6 +341,19 @@ def _query(request: models.QueryRequest) -> "edge.QueryRequest":
         query=edge.Query.Nearest(_asked(request.query.nearest), request.using),
         filter=None if request.filter is None else edge_filter(request.filter),
         with_payload=request.with_payload,
+    )
+
+
+def _vector_params(params: models.VectorParams) -> "edge.EdgeVectorParams":
+    if params.multivector_config is None:
+        return edge.EdgeVectorParams(size=params.size, distance=edge.Distance.Cosine)
+    # The one kind of several vectors for a point that the index asks for.
+    return edge.EdgeVectorParams(
+        size=params.size,
+        distance=edge.Distance.Dot,
+        multivector_config=edge.MultiVectorConfig(edge.MultiVectorComparator.MaxSim),
+        datatype=edge.VectorStorageDatatype.Turbo8,
+        hnsw_config=edge.HnswIndexConfig(m=0, ef_construct=4, full_scan_threshold=10),
     )
 
 

@@ -3,17 +3,19 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Vector = NDArray[np.float32]
 Answer = TypeVar("Answer")
+# Encodes a batch: one answer for each item, in order.
+Encode: TypeAlias = Callable[[Sequence[str]], Iterable[Any]]
 
 
 class BatchEncoder(Protocol):
@@ -32,12 +34,11 @@ class BatcherClosedError(Exception):
     """The batcher was closed."""
 
 
-_ALONE = "alone"
-
-
 @dataclass(slots=True)
 class _Call:
     kind: str
+    # What encodes it together with others that have the same; None for work of its own.
+    encode: Encode | None
     # A text or a molecule; for work of its own, the work.
     item: Any
     cost: int
@@ -78,10 +79,7 @@ class TokenBudgetBatcher:
         """`observe` is told of every forward pass, on the model's thread."""
         if batch_tokens < 1 or max_waiting_tokens < 1 or wait_seconds < 0:
             raise ValueError("batch_tokens and max_waiting_tokens must be positive, wait_seconds not negative")
-        self._encode: dict[str, Callable[[Sequence[str]], NDArray[np.float32]]] = {
-            "text": encoder.encode_texts,
-            "molecule": encoder.encode_molecules,
-        }
+        self._encode: dict[str, Encode] = {"text": encoder.encode_texts, "molecule": encoder.encode_molecules}
         self._batch_tokens, self._wait_seconds, self._max_waiting_tokens = batch_tokens, wait_seconds, max_waiting_tokens
         self._observe = observe
         self._waiting: deque[_Call] = deque()
@@ -99,11 +97,20 @@ class TokenBudgetBatcher:
         """
         if kind not in self._encode:
             raise ValueError(f"kind must be text or molecule, not {kind!r}")
-        return self._queue(_Call(kind, item, max(cost, 1), deadline))
+        return self._queue(_Call(kind, self._encode[kind], item, max(cost, 1), deadline))
+
+    def submit_to(
+        self, kind: str, encode: Callable[[Sequence[str]], Iterable[Answer]], item: str, cost: int, deadline: float | None = None
+    ) -> "Future[Answer]":
+        """Queue an item for a function of the model, which takes the items of one batch together; otherwise as `submit`.
+
+        `kind` is what observers are told.
+        """
+        return self._queue(_Call(kind, encode, item, max(cost, 1), deadline))
 
     def submit_work(self, work: Callable[[], Answer], cost: int, deadline: float | None = None) -> "Future[Answer]":
         """Queue something else that only the model's thread may do; otherwise as `submit`."""
-        return self._queue(_Call(_ALONE, work, max(cost, 1), deadline))
+        return self._queue(_Call("work", None, work, max(cost, 1), deadline))
 
     def _queue(self, call: _Call) -> "Future[Any]":
         with self._changed:
@@ -126,18 +133,18 @@ class TokenBudgetBatcher:
 
     def _run(self) -> None:
         while calls := self._gather():
-            for kind, encode in self._encode.items():
-                live = [call for call in calls if call.kind == kind and _start(call)]
+            for encode in dict.fromkeys(call.encode for call in calls if call.encode is not None):
+                live = [call for call in calls if call.encode == encode and _start(call)]
                 if live:
                     self._resolve(live, encode)
             for call in calls:
-                if call.kind == _ALONE and _start(call):
+                if call.encode is None and _start(call):
                     _resolve_work(call)
 
-    def _resolve(self, calls: list[_Call], encode: Callable[[Sequence[str]], NDArray[np.float32]]) -> None:
+    def _resolve(self, calls: list[_Call], encode: Encode) -> None:
         started = time.monotonic()
         try:
-            vectors = encode([call.item for call in calls])
+            answers = encode([call.item for call in calls])
             ended = time.monotonic()
             tokens, waited = sum(call.cost for call in calls), started - min(call.queued for call in calls)
             self._observe(Batch(calls[0].kind, tokens, waited, ended - started, [call.context for call in calls]))
@@ -148,8 +155,8 @@ class TokenBudgetBatcher:
             for call in calls:
                 self._resolve([call], encode)
             return
-        for call, vector in zip(calls, vectors, strict=True):
-            call.future.set_result(vector)
+        for call, answer in zip(calls, answers, strict=True):
+            call.future.set_result(answer)
 
     def _gather(self) -> list[_Call]:
         """The next batch, oldest call first; empty when closed and drained."""

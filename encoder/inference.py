@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from encoder.checkpoint import DEFAULT_WEIGHTS, Checkpoint, load_checkpoint
 from encoder.explanation import Explanation, explain
-from encoder.levels import ItemLevels, split_levels
+from encoder.levels import ItemLevels, ItemParts, split_levels, split_parts
 from encoder.manifest import molecule_tokens, text_tokens
 from encoder.model.atomas import TokenBatch
 from encoder.model.config import Modality
@@ -70,6 +70,11 @@ class Encoder:
         """Whether the checkpoint holds the levels of words and atoms, phrases and fragments, texts and molecules."""
         return self._checkpoint.model.hierarchy is not None
 
+    @property
+    def fragment_dimension(self) -> int:
+        """Length of the vector of a phrase or a fragment; 0 without a hierarchy."""
+        return self._checkpoint.model.config.hierarchy_width
+
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return vectors (N, dimension) of length 1. EmptyInputError or TooLongError name the first text that cannot be encoded."""
         return self._encode("text", texts, self._text_lengths(texts))
@@ -80,6 +85,14 @@ class Encoder:
         EmptyInputError, TooLongError or ValueError name the first molecule that cannot be encoded.
         """
         return self._encode("molecule", smiles, self._molecule_lengths(smiles))
+
+    def texts_and_phrases(self, texts: Sequence[str]) -> list[tuple[NDArray[np.float32], ItemParts]]:
+        """Return the vector of each text, as `encode_texts` gives it, and its phrases; raises as it does, and ValueError without a hierarchy."""
+        return self._in_parts("text", texts, self._text_lengths(texts))
+
+    def molecules_and_fragments(self, smiles: Sequence[str]) -> list[tuple[NDArray[np.float32], ItemParts]]:
+        """Return the vector of each canonical SMILES, as `encode_molecules` gives it, and its fragments; raises as `texts_and_phrases`."""
+        return self._in_parts("molecule", smiles, self._molecule_lengths(smiles))
 
     def text_levels(self, texts: Sequence[str]) -> list[ItemLevels]:
         """Return the levels of the hierarchy of each text; raises as `encode_texts`, and ValueError without a hierarchy."""
@@ -133,6 +146,15 @@ class Encoder:
             with torch.inference_mode():
                 levels = model.levels(modality, model(modality, batch))
             found.update(zip(rows, split_levels(levels, [lengths[row] for row in rows]), strict=True))
+        return [found[row] for row in range(len(items))]
+
+    def _in_parts(self, modality: Modality, items: Sequence[str], lengths: list[int]) -> list[tuple[NDArray[np.float32], ItemParts]]:
+        found: dict[int, tuple[NDArray[np.float32], ItemParts]] = {}
+        for rows in group_by_length(lengths):
+            batch = self._batch(modality, [items[row] for row in rows])
+            with torch.inference_mode():
+                vectors_BE, level = self._checkpoint.model.vectors_and_fragments(modality, batch)
+            found.update(zip(rows, zip(vectors_BE.numpy(), split_parts(level), strict=True), strict=True))
         return [found[row] for row in range(len(items))]
 
     def _batch(self, modality: Modality, items: list[str]) -> TokenBatch:

@@ -4,8 +4,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from encoder.model.alignment import Level, level_similarity
@@ -25,9 +28,27 @@ class ItemLevel:
 ItemLevels = tuple[ItemLevel, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class ItemParts:
+    """Fragments of one molecule, or phrases of one text: its clusters of level 1."""
+
+    vectors_KD: NDArray[np.float32]
+    """Of length 1."""
+    weights_K: NDArray[np.float32]
+    """Fusion weights; they sum to one."""
+
+
 def split_levels(levels: Sequence[Level], lengths: Sequence[int]) -> list[ItemLevels]:
     """Take a batch apart: the levels of each item, without padding; `lengths` are the items' tokens in the encoder."""
     return [tuple(_item(level, row, length) for level in levels) for row, length in enumerate(lengths)]
+
+
+def split_parts(level: Level) -> list[ItemParts]:
+    """Take a level apart: the clusters of each item, as unit vectors without padding."""
+    counts = level.mask_BK.sum(1).tolist()
+    vectors_BKD, weights_BK = F.normalize(level.tokens_BKD, dim=2).numpy(), level.weights_BK.numpy()
+    # Copies: a view would keep the whole batch alive.
+    return [ItemParts(vectors_BKD[row, :count].copy(), weights_BK[row, :count].copy()) for row, count in enumerate(counts)]
 
 
 def mean_alignment(texts: Sequence[ItemLevels], molecules: Sequence[ItemLevels]) -> Tensor:

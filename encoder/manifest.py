@@ -28,6 +28,8 @@ class ModelFacts:
     version: str
     dimension: int
     max_tokens: int
+    fragment_dimension: int = 0
+    """Length of the vectors of fragments and phrases; 0 for a model without a hierarchy."""
 
     @classmethod
     def read(cls, folder: Path | None = None) -> "ModelFacts":
@@ -37,7 +39,7 @@ class ModelFacts:
             config = EncoderConfig.from_json(manifest["config"])
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{folder or DEFAULT_WEIGHTS} has a configuration that this code cannot read: {error}") from error
-        return cls(version_of(manifest), config.dimension, config.max_tokens)
+        return cls(version_of(manifest), config.dimension, config.max_tokens, config.hierarchy_width)
 
 
 def text_tokens(text: str) -> int:

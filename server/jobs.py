@@ -119,6 +119,9 @@ JOBS: tuple[type[Job], ...] = (
 )
 
 
+EncodeKind: TypeAlias = Literal["text", "molecule", "text and phrases", "molecule and fragments", "explanation"]
+
+
 @dataclass(frozen=True)
 class EncodeItems:
     """A question, not a job: somebody waits for the vectors, and nobody wants them later."""
@@ -126,7 +129,7 @@ class EncodeItems:
     name: ClassVar[str] = "encode.items"
     queue: ClassVar[str] = "encode"
     # An explanation has two items: the text and the canonical SMILES.
-    kind: Literal["text", "molecule", "explanation"]
+    kind: EncodeKind
     items: tuple[str, ...]
     # A worker with another model refuses.
     model: str
@@ -139,6 +142,10 @@ class EncodeAnswer:
     """Vectors as base64 of little-endian float32, row after row; an explanation as JSON; or the reason why there is none."""
 
     vectors: str = ""
+    # Of the phrases or fragments of all items, one after the other; how many each item has, and what each weighs.
+    parts: str = ""
+    part_counts: tuple[int, ...] = ()
+    part_weights: str = ""
     explanation: str = ""
     reason: str = ""
     message: str = ""
@@ -150,8 +157,9 @@ Message = TypeVar("Message", bound=Job | EncodeItems | EncodeAnswer)
 
 
 def to_payload(message: Job | EncodeItems | EncodeAnswer) -> dict[str, Any]:
-    """The message as JSON values."""
-    return asdict(message)
+    """The message as JSON values; an answer's without those that say nothing, so that servers of before read it."""
+    values = asdict(message)
+    return {name: value for name, value in values.items() if value} if isinstance(message, EncodeAnswer) else values
 
 
 def from_payload(kind: type[Message], payload: Mapping[str, Any]) -> Message:

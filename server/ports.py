@@ -29,6 +29,24 @@ Vector: TypeAlias = NDArray[np.float32]
 Words: TypeAlias = Mapping[int, float]
 
 
+@dataclass(frozen=True)
+class Parts:
+    """Fragments of a molecule, or phrases of a text: what the model's hierarchy compares."""
+
+    # (K, fragment dimension), of length 1.
+    vectors: NDArray[np.float32]
+    # (K,): how much each says; they sum to one.
+    weights: NDArray[np.float32]
+
+    @classmethod
+    def none(cls) -> "Parts":
+        """Of an item whose model has no hierarchy."""
+        return cls(np.zeros((0, 0), np.float32), np.zeros(0, np.float32))
+
+    def __bool__(self) -> bool:
+        return len(self.weights) > 0
+
+
 class Encoder(Protocol):
     """Texts and molecules to unit vectors of one space. Thread-safe; concurrent calls share forward passes."""
 
@@ -41,6 +59,14 @@ class Encoder(Protocol):
 
     def encode_molecules(self, smiles: Sequence[str], timeout_seconds: float | None = None) -> NDArray[np.float32]:
         """(N, dimension) float32 for SMILES that passed the chemistry door. Raises TOO_LARGE, OVERLOADED, DEADLINE_EXCEEDED."""
+        ...
+
+    def encode_texts_and_phrases(self, texts: Sequence[str], timeout_seconds: float | None = None) -> list[tuple[Vector, Parts]]:
+        """The vector of each text, as `encode_texts` gives it, and its phrases: none where `model.fragment_dimension` is 0. Raises as it does."""
+        ...
+
+    def encode_molecules_and_fragments(self, smiles: Sequence[str], timeout_seconds: float | None = None) -> list[tuple[Vector, Parts]]:
+        """As `encode_texts_and_phrases`, of molecules as `encode_molecules` takes them."""
         ...
 
     def explain(self, text: str, smiles: str, timeout_seconds: float | None = None) -> Explanation:
@@ -89,6 +115,8 @@ class Point:
     document: str
     # What the lexical leg finds the compound by; weights are positive. Empty when nothing is said of it.
     words: Words = field(default_factory=dict)
+    # Vectors of its fragments, (K, fragment dimension), of any length; their weights play no part in a search. None without a hierarchy.
+    fragments: NDArray[np.float32] | None = None
 
 
 class ScoredPoint(NamedTuple):
@@ -138,6 +166,13 @@ class VectorIndex(Protocol):
 
         The lexical leg scores the sum over the words asked of (asked weight * stored weight * inverse document frequency) and finds no
         point that has none of them. Refuses (ValueError) weights that are not finite, before anything is asked.
+        """
+        ...
+
+    def align(self, asked: Sequence[tuple[Parts, Collection[uuid.UUID]]]) -> list[dict[uuid.UUID, float]]:
+        """For phrases of a text and some points: how well each point's fragments meet them, of the points that have fragments.
+
+        The sum over the phrases of (weight * greatest cosine with any fragment); the vectors are compressed, so it is exact to some thousandths.
         """
         ...
 

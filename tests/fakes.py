@@ -16,13 +16,17 @@ from server.domain.errors import AtomasError, Reason
 from server.domain.explanations import Explanation, Phrase
 from server.domain.models import ModelVersion
 from server.jobs import Job
+from server.ports import Parts, Vector
 
 
 class FakeEncoder:
-    """Bags of words and of SMILES letters, hashed: equal inputs are equal vectors, similar ones are near."""
+    """Bags of words and of SMILES letters, hashed: equal inputs are equal vectors, similar ones are near.
 
-    def __init__(self, version: str = "fake", dimension: int = 64, max_tokens: int = 1_000) -> None:
-        self.model = ModelVersion(version, dimension, STANDARD_VERSION, max_tokens)
+    With fragments a text's phrases are its words, a molecule's fragments its letters: a letter is like the words that begin with it.
+    """
+
+    def __init__(self, version: str = "fake", dimension: int = 64, max_tokens: int = 1_000, fragment_dimension: int = 0) -> None:
+        self.model = ModelVersion(version, dimension, STANDARD_VERSION, max_tokens, fragment_dimension)
         self.calls = 0
 
     def encode_texts(self, texts: Sequence[str], timeout_seconds: float | None = None) -> NDArray[np.float32]:
@@ -32,6 +36,23 @@ class FakeEncoder:
     def encode_molecules(self, smiles: Sequence[str], timeout_seconds: float | None = None) -> NDArray[np.float32]:
         self._check([self.molecule_tokens(text) for text in smiles], Reason.TOO_LARGE, timeout_seconds)
         return self._vectors([[text[i : i + 3] for i in range(max(1, len(text) - 2))] for text in smiles])
+
+    def encode_texts_and_phrases(self, texts: Sequence[str], timeout_seconds: float | None = None) -> list[tuple[Vector, Parts]]:
+        vectors = self.encode_texts(texts, timeout_seconds)
+        return [(vector, self._parts(re.findall(r"\w+", text.lower()))) for vector, text in zip(vectors, texts, strict=True)]
+
+    def encode_molecules_and_fragments(self, smiles: Sequence[str], timeout_seconds: float | None = None) -> list[tuple[Vector, Parts]]:
+        vectors = self.encode_molecules(smiles, timeout_seconds)
+        return [(vector, self._parts(sorted(set(text.lower())))) for vector, text in zip(vectors, smiles, strict=True)]
+
+    def _parts(self, tokens: Sequence[str]) -> Parts:
+        dimension = self.model.fragment_dimension
+        if not dimension:
+            return Parts.none()
+        tokens = tokens or [" "]
+        vectors = np.full((len(tokens), dimension), 1e-3, np.float32)
+        vectors[np.arange(len(tokens)), [ord(token[0]) % dimension for token in tokens]] = 1.0
+        return Parts(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.full(len(tokens), 1 / len(tokens), np.float32))
 
     def explain(self, text: str, smiles: str, timeout_seconds: float | None = None) -> Explanation:
         """One phrase for each word, pointing at the atoms of the element that it begins with; one level without clusters."""

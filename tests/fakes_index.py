@@ -6,22 +6,25 @@ import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from server.domain.compounds import JsonValue
 from server.domain.errors import AtomasError, Reason
 from server.domain.filters import NUMBER_TOLERANCE, Among, And, Condition, Filter, Not, Or, Structural
 from server.domain.search import Leg
-from server.ports import Point, Question, ScoredPoint, Vector, Words
+from server.ports import Parts, Point, Question, ScoredPoint, Vector, Words
 
 
 class FakeIndex:
     """VectorIndex that compares every query with every point."""
 
-    def __init__(self, model_version: str, dimension: int) -> None:
+    def __init__(self, model_version: str, dimension: int, fragment_dimension: int = 0) -> None:
         self._model_version = model_version
         self._dimension = dimension
+        self._fragment_dimension = fragment_dimension
         self._points: dict[uuid.UUID, Point] = {}
         self._units: dict[uuid.UUID, dict[Leg, Vector]] = {}
+        self._fragments: dict[uuid.UUID, NDArray[np.float32]] = {}
 
     @property
     def model_version(self) -> str:
@@ -31,16 +34,19 @@ class FakeIndex:
         for point in points:
             _require_weights(point.words)
         units = [{Leg(leg): self._unit(vector) for leg, vector in point.vectors.items()} for point in points]
+        fragments = [self._fragments_of(point) for point in points]
         for point in points:
             json.dumps([point.library, point.document, dict(point.fields)], ensure_ascii=False).encode()
-        for point, vectors in zip(points, units, strict=True):
+        for point, vectors, parts in zip(points, units, fragments, strict=True):
             self._points[point.id] = point
             self._units[point.id] = vectors
+            self._fragments[point.id] = parts
 
     def delete(self, ids: Sequence[uuid.UUID]) -> None:
         for id in ids:
             self._points.pop(id, None)
             self._units.pop(id, None)
+            self._fragments.pop(id, None)
 
     def delete_library(self, library: str) -> None:
         self.delete(list(self.ids(library)))
@@ -65,6 +71,25 @@ class FakeIndex:
             scored = [ScoredPoint(point.id, score) for point in chosen if (score := self._score(point, leg, asked)) is not None]
             answers.append(sorted(scored, key=lambda point: (-point.score, point.id))[: max(limit, 0)])
         return answers
+
+    def align(self, asked: Sequence[tuple[Parts, Collection[uuid.UUID]]]) -> list[dict[uuid.UUID, float]]:
+        if not self._fragment_dimension:
+            return [{} for _ in asked]
+        return [self._aligned(phrases, ids) for phrases, ids in asked]
+
+    def _aligned(self, phrases: Parts, ids: Collection[uuid.UUID]) -> dict[uuid.UUID, float]:
+        if np.shape(phrases.weights) != (len(phrases.vectors),) or not np.isfinite(phrases.weights).all():
+            raise ValueError("a finite weight for each phrase")
+        units = [self._unit(vector, self._fragment_dimension) for vector in phrases.vectors]
+        if not units:
+            return {}
+        known = {id: fragments for id in ids if len(fragments := self._fragments.get(id, np.zeros((0, 0))))}
+        return {id: float(phrases.weights @ (np.stack(units) @ fragments.T).max(axis=1)) for id, fragments in known.items()}
+
+    def _fragments_of(self, point: Point) -> NDArray[np.float32]:
+        if not self._fragment_dimension or point.fragments is None or not len(point.fragments):
+            return np.zeros((0, self._fragment_dimension), np.float32)
+        return np.stack([self._unit(vector, self._fragment_dimension) for vector in point.fragments])
 
     def select(
         self, libraries: Sequence[str] | None = None, filter: Filter | None = None, only: Collection[uuid.UUID] | None = None
@@ -117,9 +142,9 @@ class FakeIndex:
 
     def close(self) -> None: ...
 
-    def _unit(self, vector: Vector) -> Vector:
-        if np.shape(vector) != (self._dimension,):
-            raise ValueError(f"shape {np.shape(vector)} instead of ({self._dimension},)")
+    def _unit(self, vector: Vector, dimension: int = 0) -> Vector:
+        if np.shape(vector) != (dimension or self._dimension,):
+            raise ValueError(f"shape {np.shape(vector)} instead of ({dimension or self._dimension},)")
         length = float(np.linalg.norm(np.asarray(vector, dtype=np.float64)))
         if not math.isfinite(length) or length == 0:
             raise ValueError("a vector without direction")

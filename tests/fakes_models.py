@@ -31,7 +31,7 @@ class FakePlaces:
         return self.encoders[model.version]
 
     def open_index(self, model: ModelVersion) -> VectorIndex:
-        return self.indexes.setdefault(model.version, FakeIndex(model.version, model.dimension))
+        return self.indexes.setdefault(model.version, FakeIndex(model.version, model.dimension, model.fragment_dimension))
 
     def discard_index(self, version: str) -> None:
         self.indexes.pop(version, None)
@@ -55,6 +55,6 @@ def live_models(database: Database, places: FakePlaces) -> LiveModels:
 
 def fake_ports(encoder: Encoder, queue: JobQueue | None = None) -> Ports:
     """Fakes of everything around an encoder."""
-    database, index = FakeDatabase(), FakeIndex(encoder.model.version, encoder.model.dimension)
+    database, index = FakeDatabase(), FakeIndex(encoder.model.version, encoder.model.dimension, encoder.model.fragment_dimension)
     models = live_models(database, FakePlaces([(encoder, index)]))
     return Ports(database, index, encoder, FakeChemistry(), queue or FakeQueue(), FakeStorage(), models, FakeStructures())

@@ -214,6 +214,12 @@ class HierarchicalAlignment(nn.Module):
             levels.append(Level(merged.tokens_BKD, merged.mask_BK, weigh(merged.tokens_BKD, merged.mask_BK), assignment_BL))
         return tuple(levels)
 
+    def fragments(self, tokens_BLD: Tensor, mask_BL: Tensor, modality: Modality) -> Level:
+        """Level 1 of `levels` alone, for a third of the work: fragments of molecules, phrases of texts."""
+        merged = _modules(self.merging, modality)[0](tokens_BLD, mask_BL)
+        weights_BK = _modules(self.fusion, modality)[1](merged.tokens_BKD, merged.mask_BK)
+        return Level(merged.tokens_BKD, merged.mask_BK, weights_BK, merged.assignment_BL)
+
     def scale(self) -> Tensor:
         """Factor of each level from cosine scores to logits, kept below `MAX_SCALE`."""
         return self.log_scale.clamp(max=math.log(MAX_SCALE)).exp()

@@ -130,16 +130,28 @@ class AtomasEncoder(nn.Module):
 
     def levels(self, modality: Modality, encoded: EncodedItems) -> tuple[Level, ...]:
         """Return the hierarchy's levels of encoded items; ValueError when the model has none."""
+        return self._hierarchy().levels(modality, encoded.tokens_BLD, encoded.mask_BL, encoded.mass_BL)
+
+    def vectors_and_fragments(self, modality: Modality, batch: TokenBatch) -> tuple[Tensor, Level]:
+        """Return the vectors (B, E) and level 1 of the hierarchy; ValueError when the model has none."""
+        hierarchy = self._hierarchy()
+        if self.config.layers:
+            encoded = self(modality, batch)
+            return encoded.vectors_BE, hierarchy.fragments(modality, encoded.tokens_BLD, encoded.mask_BL, encoded.mass_BL)
+        # Without layers the vector needs no token: the bag is shorter, and what `vectors` gives.
+        tokens_BLD = self.tower(modality).embed(batch)
+        return self.vectors(modality, batch), hierarchy.fragments(modality, tokens_BLD, batch.mask_BL, _padded_mass(tokens_BLD, batch))
+
+    def _hierarchy(self) -> Hierarchy:
         if self.hierarchy is None:
             raise ValueError("this model has no hierarchy; train one on it with `python -m encoder train hierarchy`")
-        return self.hierarchy.levels(modality, encoded.tokens_BLD, encoded.mask_BL, encoded.mass_BL)
+        return self.hierarchy
 
     def encode_tokens(self, modality: Modality, embedded_BLD: Tensor, batch: TokenBatch) -> EncodedItems:
         """Encode token embeddings that were looked up already."""
         tower = self.tower(modality)
         tokens_BLD = self.backbone(embedded_BLD, batch.mask_BL)
-        mass_BL = tokens_BLD.new_zeros(batch.mask_BL.shape)
-        mass_BL[batch.mask_BL] = batch.mass_T
+        mass_BL = _padded_mass(tokens_BLD, batch)
         return EncodedItems(tokens_BLD, batch.mask_BL, mass_BL, tower.project(tower.pool(tokens_BLD, mass_BL)))
 
     def encode_ragged(
@@ -165,3 +177,9 @@ class AtomasEncoder(nn.Module):
             tokens_bLD = self.backbone(tokens_TD[places_bL], mask_bL)
             pooled.append(tower.pool(tokens_bLD, mass_T[places_bL] * mask_bL))
         return tower.project(torch.cat(pooled)[order_B.argsort()])
+
+
+def _padded_mass(tokens_BLD: Tensor, batch: TokenBatch) -> Tensor:
+    mass_BL = tokens_BLD.new_zeros(batch.mask_BL.shape)
+    mass_BL[batch.mask_BL] = batch.mass_T
+    return mass_BL

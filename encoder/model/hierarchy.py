@@ -26,13 +26,24 @@ class Hierarchy(nn.Module):
     def levels(self, modality: Modality, tokens_BLD: Tensor, mask_BL: Tensor, mass_BL: Tensor) -> tuple[Level, ...]:
         """Return the three levels; assignments name the encoder's tokens, and are -1 for those that take no part."""
         taking_part_BL = _taking_part(modality, mask_BL, mass_BL)
+        levels = self.alignment.levels(*self._narrowed(modality, tokens_BLD, taking_part_BL), modality)
+        return tuple(_leading_back(level, taking_part_BL) for level in levels)
+
+    def fragments(self, modality: Modality, tokens_BLD: Tensor, mask_BL: Tensor, mass_BL: Tensor) -> Level:
+        """Return level 1 alone, as `levels` does."""
+        taking_part_BL = _taking_part(modality, mask_BL, mass_BL)
+        level = self.alignment.fragments(*self._narrowed(modality, tokens_BLD, taking_part_BL), modality)
+        return _leading_back(level, taking_part_BL)
+
+    def _narrowed(self, modality: Modality, tokens_BLD: Tensor, taking_part_BL: Tensor) -> tuple[Tensor, Tensor]:
         mask_BT, place_BT = _gathered(taking_part_BL)
         tokens_BTD = tokens_BLD.gather(1, place_BT[:, :, None].expand(-1, -1, tokens_BLD.shape[2]))
-        levels = self.alignment.levels(self.narrow[modality](self.norm[modality](tokens_BTD)), mask_BT, modality)
-        order_BL = (taking_part_BL.cumsum(1) - 1).clamp_min(0)
-        return tuple(
-            replace(level, assignment_BL=level.assignment_BL.gather(1, order_BL).masked_fill(~taking_part_BL, -1)) for level in levels
-        )
+        return self.narrow[modality](self.norm[modality](tokens_BTD)), mask_BT
+
+
+def _leading_back(level: Level, taking_part_BL: Tensor) -> Level:
+    order_BL = (taking_part_BL.cumsum(1) - 1).clamp_min(0)
+    return replace(level, assignment_BL=level.assignment_BL.gather(1, order_BL).masked_fill(~taking_part_BL, -1))
 
 
 def _taking_part(modality: Modality, mask_BL: Tensor, mass_BL: Tensor) -> Tensor:

@@ -20,6 +20,8 @@ class Manifest:
     shard: str
     # Points that the shard held when it was last optimised.
     optimised_points: int = 0
+    # Length of the vectors of fragments; 0 where there is no place for them.
+    fragment_dimension: int = 0
     format: int = 1
 
 

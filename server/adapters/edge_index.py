@@ -18,12 +18,12 @@ from server.adapters.edge_folder import IndexFolder, Manifest, sync_tree, tree_b
 from server.adapters.edge_optimiser import optimise
 from server.adapters.edge_shard import EdgeShard, ShardClosedError
 from server.adapters.qdrant_filters import engine_filter
-from server.adapters.qdrant_points import engine_points
-from server.adapters.qdrant_questions import EngineQuestion, answers, engine_questions
+from server.adapters.qdrant_points import engine_phrases, engine_points
+from server.adapters.qdrant_questions import EngineQuestion, aligned, answers, engine_questions
 from server.domain.errors import AtomasError, Reason
 from server.domain.filters import Filter
 from server.domain.search import Leg
-from server.ports import Point, Question, ScoredPoint, Vector
+from server.ports import Parts, Point, Question, ScoredPoint, Vector
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
@@ -60,8 +60,10 @@ class EdgeIndex:
         self._flushed = 0
 
     @classmethod
-    def open(cls, folder: Path, model_version: str, dimension: int, *, optimise_points: int = OPTIMISE_POINTS) -> "EdgeIndex":
-        """Opens the index of a model version, or creates it in a missing or empty folder.
+    def open(
+        cls, folder: Path, model_version: str, dimension: int, *, fragment_dimension: int = 0, optimise_points: int = OPTIMISE_POINTS
+    ) -> "EdgeIndex":
+        """Opens the index of a model version, or creates it in a missing or empty folder. An index that has a place for fragments keeps it.
 
         Raises DATA_DIR_IN_USE when another process has it open, SCHEMA_MISMATCH when another model filled it, INDEX_UNAVAILABLE when it is damaged.
         """
@@ -70,12 +72,17 @@ class EdgeIndex:
             manifest = place.manifest()
             place.discard_shards_but(manifest.shard if manifest else None)
             if manifest is None:
-                manifest = Manifest(model_version, dimension, _new_name())
-                shard = EdgeShard.create(place.shard(manifest.shard), dimension, optimise_points)
+                manifest = Manifest(model_version, dimension, _new_name(), fragment_dimension=fragment_dimension)
+                shard = EdgeShard.create(place.shard(manifest.shard), dimension, fragment_dimension, optimise_points)
                 place.write(manifest)
             else:
-                _require_same_model(manifest, model_version, dimension, folder)
-                shard = EdgeShard.load(place.shard(manifest.shard), dimension, optimise_points)
+                _require_same_model(manifest, model_version, dimension, fragment_dimension, folder)
+                if fragment_dimension and not manifest.fragment_dimension:
+                    # Of before there were fragments: its points have none until they are written again.
+                    EdgeShard.add_fragments(place.shard(manifest.shard), fragment_dimension)
+                    manifest = replace(manifest, fragment_dimension=fragment_dimension)
+                    place.write(manifest)
+                shard = EdgeShard.load(place.shard(manifest.shard), dimension, manifest.fragment_dimension, optimise_points)
             index = cls(place, manifest, shard, optimise_points)
         except BaseException:
             place.close()
@@ -89,7 +96,7 @@ class EdgeIndex:
 
     def upsert(self, points: Sequence[Point]) -> None:
         """Inserts or replaces whole points; of points with one id the last stays."""
-        converted = engine_points(points, self._manifest.dimension)
+        converted = engine_points(points, self._manifest.dimension, self._manifest.fragment_dimension)
         with self._writing([point.id for point in converted]) as shard:
             shard.upsert(converted)
         self.optimise_if_needed()
@@ -129,6 +136,13 @@ class EdgeIndex:
             return self._read(lambda shard: shard.search(asked, depth, condition))
 
         return answers(ask, converted, limit)
+
+    def align(self, asked: Sequence[tuple[Parts, Collection[uuid.UUID]]]) -> list[dict[uuid.UUID, float]]:
+        """How well the fragments of the points meet the phrases, of the points that have fragments."""
+        if not self._manifest.fragment_dimension:
+            return [{} for _ in asked]
+        converted = [(engine_phrases(phrases, self._manifest.fragment_dimension), list(ids)) for phrases, ids in asked]
+        return aligned(lambda questions: self._read(lambda shard: shard.align(questions)), converted)
 
     def select(
         self, libraries: Sequence[str] | None = None, filter: Filter | None = None, only: Collection[uuid.UUID] | None = None
@@ -226,7 +240,7 @@ class EdgeIndex:
 
     def _take(self, name: str) -> None:
         """Brings the changes since the copy over and serves from it."""
-        shard = EdgeShard.load(self._folder.shard(name), self._manifest.dimension, self._optimise_points)
+        shard = EdgeShard.load(self._folder.shard(name), self._manifest.dimension, self._manifest.fragment_dimension, self._optimise_points)
         unused = shard
         try:
             manifest = replace(self._manifest, shard=name, optimised_points=shard.count())
@@ -286,8 +300,9 @@ def _bring_over(ids: Sequence[uuid.UUID], source: EdgeShard, target: EdgeShard) 
         target.delete(list(set(wanted).difference(point.id for point in points)))
 
 
-def _require_same_model(manifest: Manifest, model_version: str, dimension: int, folder: Path) -> None:
-    if (manifest.model_version, manifest.dimension) != (model_version, dimension):
+def _require_same_model(manifest: Manifest, model_version: str, dimension: int, fragment_dimension: int, folder: Path) -> None:
+    other_fragments = fragment_dimension and manifest.fragment_dimension not in (0, fragment_dimension)
+    if (manifest.model_version, manifest.dimension) != (model_version, dimension) or other_fragments:
         raise AtomasError(
             Reason.SCHEMA_MISMATCH,
             f"The vector index in {folder} holds vectors of {manifest.dimension} values made by model {manifest.model_version}, not of {dimension} values "

@@ -28,6 +28,8 @@ POINTS_PER_FLUSH = 10_000
 
 # Scores are exact whatever the index: int8 only finds candidates, twice as many as wanted, which the stored vectors rank.
 _SEARCH = edge.SearchParams(hnsw_ef=128, quantization=edge.QuantizationSearchParams(rescore=True, oversampling=2.0))
+# Fragments of the few points that are ordered again: all of them are compared.
+_EXACT = edge.SearchParams(exact=True)
 # Adds nothing where the lexical leg is known already.
 _ADD_WORDS = edge.UpdateOperation.create_sparse_vector(Leg.LEXICAL.value, edge.Modifier.Idf)
 
@@ -53,11 +55,11 @@ class EdgeShard:
         self._paths = {path for path in shard.info().payload_schema if path.startswith(NUMBERS)}
 
     @classmethod
-    def create(cls, folder: Path, dimension: int, optimise_points: int) -> "EdgeShard":
-        """A new shard in a folder that does not exist yet."""
+    def create(cls, folder: Path, dimension: int, fragment_dimension: int, optimise_points: int) -> "EdgeShard":
+        """A new shard in a folder that does not exist yet, without a place for fragments where their dimension is 0."""
         with _failures(folder):
             folder.mkdir(parents=True)
-            shard = edge.EdgeShard.create(str(folder), _config(dimension, optimise_points))
+            shard = edge.EdgeShard.create(str(folder), _config(dimension, fragment_dimension, optimise_points))
             shard.update(edge.UpdateOperation.create_field_index(LIBRARY, edge.KeywordIndexParams(is_tenant=True)))
             shard.update(edge.UpdateOperation.create_field_index(TERMS, edge.KeywordIndexParams()))
             for path in DESCRIPTOR_PATHS:
@@ -67,13 +69,27 @@ class EdgeShard:
             return cls(folder, shard)
 
     @classmethod
-    def load(cls, folder: Path, dimension: int, optimise_points: int) -> "EdgeShard":
+    def load(cls, folder: Path, dimension: int, fragment_dimension: int, optimise_points: int) -> "EdgeShard":
         """The shard of an earlier process; unflushed writes come back from the engine's log."""
         with _failures(folder):
-            shard = edge.EdgeShard.load(str(folder), _config(dimension, optimise_points))
+            shard = edge.EdgeShard.load(str(folder), _config(dimension, fragment_dimension, optimise_points))
             # A shard of before there was a lexical leg gets one; its points have no words until they are written again.
             shard.update(_ADD_WORDS)
             return cls(folder, shard)
+
+    @staticmethod
+    def add_fragments(folder: Path, dimension: int) -> None:
+        """Gives a closed shard of before there were fragments a place for them; once more changes nothing."""
+        with _failures(folder):
+            shard = edge.EdgeShard.load(str(folder))
+            kind = _fragment_params(dimension)
+            shard.update(
+                edge.UpdateOperation.create_dense_vector(
+                    Leg.FRAGMENTS.value, dimension, kind.distance, kind.multivector_config, kind.datatype
+                )
+            )
+            shard.flush()
+            shard.close()
 
     def upsert(self, points: Sequence[EnginePoint]) -> None:
         """Inserts or replaces whole points, and gives numbers of new names their index."""
@@ -95,6 +111,23 @@ class EdgeShard:
             edge.QueryRequest(limit=limit, query=_query(question), filter=condition, with_payload=False, params=_SEARCH)
             for question in questions
         ]
+        return self._answers(requests)
+
+    def align(self, asked: Sequence[tuple[list[list[float]], list[uuid.UUID]]]) -> list[list[ScoredPoint]]:
+        """For weighted phrases and some points: the points that have fragments, and how well these meet the phrases."""
+        requests = [
+            edge.QueryRequest(
+                limit=len(ids),
+                query=edge.Query.Nearest(phrases, Leg.FRAGMENTS.value),
+                filter=edge.Filter(must=[edge.HasIdCondition(set(ids))]),
+                with_payload=False,
+                params=_EXACT,
+            )
+            for phrases, ids in asked
+        ]
+        return self._answers(requests)
+
+    def _answers(self, requests: "Sequence[edge.QueryRequest]") -> list[list[ScoredPoint]]:
         found: list[list[ScoredPoint]] = []
         for slice_ in _sliced(requests, QUERIES_PER_CALL):
             with self._failures():
@@ -203,21 +236,39 @@ def _failures(folder: Path) -> Iterator[None]:
         raise
 
 
-def _config(dimension: int, optimise_points: int) -> "edge.EdgeConfig":
+def _config(dimension: int, fragment_dimension: int, optimise_points: int) -> "edge.EdgeConfig":
     kilobytes = max(optimise_points * dimension * 4 // 1024, 1)
-    vector = edge.EdgeVectorParams(size=dimension, distance=edge.Distance.Cosine)
+    int8 = edge.ScalarQuantizationConfig(type=edge.ScalarType.Int8, quantile=0.99, memory=edge.Memory.Cached)
+    vector = edge.EdgeVectorParams(size=dimension, distance=edge.Distance.Cosine, quantization_config=int8)
+    vectors = {leg.value: vector for leg in VECTOR_LEGS}
+    if fragment_dimension:
+        vectors[Leg.FRAGMENTS.value] = _fragment_params(fragment_dimension)
     return edge.EdgeConfig(
-        vectors={leg.value: vector for leg in VECTOR_LEGS},
+        vectors=vectors,
         # A tenth of the size that is optimised: filters that leave less are answered exactly.
         hnsw_config=edge.HnswIndexConfig(m=16, ef_construct=128, full_scan_threshold=max(min(kilobytes // 10, 10_000), 10)),
-        quantization_config=edge.ScalarQuantizationConfig(type=edge.ScalarType.Int8, quantile=0.99, memory=edge.Memory.Cached),
         # The engine optimises only when told; then whatever has grown to half the size counts.
         optimizers=edge.EdgeOptimizersConfig(indexing_threshold=max(kilobytes // 2, 1), default_segment_number=1),
     )
 
 
-def _named_vectors(point: EnginePoint) -> "dict[str, list[float] | edge.SparseVector]":
-    vectors: dict[str, list[float] | edge.SparseVector] = dict(point.vectors)
+def _fragment_params(dimension: int) -> "edge.EdgeVectorParams":
+    """Several vectors for a point, of a byte a number, on disk, without a graph: they only order again what was found."""
+    return edge.EdgeVectorParams(
+        size=dimension,
+        # Of unit vectors; cosine would undo the weights of the phrases.
+        distance=edge.Distance.Dot,
+        multivector_config=edge.MultiVectorConfig(edge.MultiVectorComparator.MaxSim),
+        datatype=edge.VectorStorageDatatype.Turbo8,
+        hnsw_config=edge.HnswIndexConfig(m=0, ef_construct=4, full_scan_threshold=10),
+        memory=edge.Memory.Cold,
+    )
+
+
+def _named_vectors(point: EnginePoint) -> "dict[str, list[float] | list[list[float]] | edge.SparseVector]":
+    vectors: dict[str, list[float] | list[list[float]] | edge.SparseVector] = dict(point.vectors)
+    if point.fragments:
+        vectors[Leg.FRAGMENTS.value] = point.fragments
     if point.words[0]:
         vectors[Leg.LEXICAL.value] = edge.SparseVector(*point.words)
     return vectors
@@ -226,7 +277,8 @@ def _named_vectors(point: EnginePoint) -> "dict[str, list[float] | edge.SparseVe
 def _engine_point(record: "edge.Record") -> EnginePoint:
     vectors = dict(record.vector)
     words = vectors.pop(Leg.LEXICAL.value, None)
-    return EnginePoint(record.id, vectors, record.payload, ([], []) if words is None else (words.indices, words.values))
+    fragments = vectors.pop(Leg.FRAGMENTS.value, [])
+    return EnginePoint(record.id, vectors, record.payload, ([], []) if words is None else (words.indices, words.values), fragments)
 
 
 def _query(question: EngineQuestion) -> "edge.Query":

@@ -3,8 +3,9 @@
 import concurrent.futures
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from encoder.inference import EmptyInputError, Encoder, TooLongError
 from server.domain.errors import AtomasError, Reason
 from server.domain.explanations import AlignedLevel, Cluster, Explanation, Phrase
 from server.domain.models import ModelVersion
+from server.ports import Parts, Vector
+
+Answer = TypeVar("Answer")
 
 # Without a deadline of its own a call still must not wait for ever on a thread that died.
 PATIENCE_SECONDS = 600.0
@@ -26,7 +30,7 @@ class LocalEncoder:
     def __init__(self, encoder: Encoder, batcher: TokenBudgetBatcher, molecule_standard: str) -> None:
         self._encoder = encoder
         self._batcher = batcher
-        self._model = ModelVersion(encoder.version, encoder.dimension, molecule_standard, encoder.max_tokens)
+        self._model = ModelVersion(encoder.version, encoder.dimension, molecule_standard, encoder.max_tokens, encoder.fragment_dimension)
 
     @property
     def model(self) -> ModelVersion:
@@ -34,11 +38,33 @@ class LocalEncoder:
 
     def encode_texts(self, texts: Sequence[str], timeout_seconds: float | None = None) -> NDArray[np.float32]:
         """(N, dimension) unit vectors."""
-        return self._encode("text", texts, Reason.TEXT_TOO_LONG, timeout_seconds)
+        return self._stacked(
+            self._together("text", self._encoder.encode_texts, texts, self.text_tokens, Reason.TEXT_TOO_LONG, timeout_seconds)
+        )
 
     def encode_molecules(self, smiles: Sequence[str], timeout_seconds: float | None = None) -> NDArray[np.float32]:
         """(N, dimension) unit vectors."""
-        return self._encode("molecule", smiles, Reason.TOO_LARGE, timeout_seconds)
+        return self._stacked(
+            self._together("molecule", self._encoder.encode_molecules, smiles, self.molecule_tokens, Reason.TOO_LARGE, timeout_seconds)
+        )
+
+    def encode_texts_and_phrases(self, texts: Sequence[str], timeout_seconds: float | None = None) -> list[tuple[Vector, Parts]]:
+        """A unit vector and the phrases of each text; no phrases where the model has no hierarchy."""
+        if not self._model.fragment_dimension:
+            return [(vector, Parts.none()) for vector in self.encode_texts(texts, timeout_seconds)]
+        found = self._together(
+            "text and phrases", self._encoder.texts_and_phrases, texts, self.text_tokens, Reason.TEXT_TOO_LONG, timeout_seconds
+        )
+        return [(vector, Parts(parts.vectors_KD, parts.weights_K)) for vector, parts in found]
+
+    def encode_molecules_and_fragments(self, smiles: Sequence[str], timeout_seconds: float | None = None) -> list[tuple[Vector, Parts]]:
+        """A unit vector and the fragments of each molecule; no fragments where the model has no hierarchy."""
+        if not self._model.fragment_dimension:
+            return [(vector, Parts.none()) for vector in self.encode_molecules(smiles, timeout_seconds)]
+        found = self._together(
+            "molecule and fragments", self._encoder.molecules_and_fragments, smiles, self.molecule_tokens, Reason.TOO_LARGE, timeout_seconds
+        )
+        return [(vector, Parts(parts.vectors_KD, parts.weights_K)) for vector, parts in found]
 
     def explain(self, text: str, smiles: str, timeout_seconds: float | None = None) -> Explanation:
         """Runs on the model's thread, between batches."""
@@ -63,17 +89,26 @@ class LocalEncoder:
         """Returns when the model's thread has ended."""
         self._batcher.close()
 
-    def _encode(self, kind: str, items: Sequence[str], too_long: Reason, timeout_seconds: float | None) -> NDArray[np.float32]:
-        if not items:
-            return np.zeros((0, self._model.dimension), np.float32)
+    def _stacked(self, vectors: Sequence[Vector]) -> NDArray[np.float32]:
+        return np.stack(vectors) if vectors else np.zeros((0, self._model.dimension), np.float32)
+
+    def _together(
+        self,
+        kind: str,
+        encode: Callable[[Sequence[str]], Iterable[Answer]],
+        items: Sequence[str],
+        cost: Callable[[str], int],
+        too_long: Reason,
+        timeout_seconds: float | None,
+    ) -> list[Answer]:
+        """One answer for each item, in order; items of several callers share passes of the model."""
         deadline = time.monotonic() + (PATIENCE_SECONDS if timeout_seconds is None else timeout_seconds)
-        cost = self._encoder.text_tokens if kind == "text" else self._encoder.molecule_tokens
-        futures: list[concurrent.futures.Future[NDArray[np.float32]]] = []
+        futures: list[concurrent.futures.Future[Answer]] = []
         with _refusals(too_long):
             try:
                 for item in items:
-                    futures.append(self._batcher.submit(kind, item, cost(item), deadline))
-                return np.stack([future.result(max(0.0, deadline - time.monotonic())) for future in futures])
+                    futures.append(self._batcher.submit_to(kind, encode, item, cost(item), deadline))
+                return [future.result(max(0.0, deadline - time.monotonic())) for future in futures]
             finally:
                 for future in futures:
                     future.cancel()

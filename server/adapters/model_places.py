@@ -37,13 +37,16 @@ class ModelPlaces:
                 settings.qdrant_url,
                 model.version,
                 model.dimension,
+                fragment_dimension=model.fragment_dimension,
                 api_key=settings.qdrant_api_key or None,
                 timeout_seconds=settings.qdrant_timeout_seconds,
                 settings=collection_settings(settings),
             )
         else:
             folder, optimise = self._folder(model.version), settings.index_optimise_points
-            index = EdgeIndex.open(folder, model.version, model.dimension, optimise_points=optimise)
+            index = EdgeIndex.open(
+                folder, model.version, model.dimension, fragment_dimension=model.fragment_dimension, optimise_points=optimise
+            )
         return observed_index(index)
 
     def discard_index(self, version: str) -> None:
@@ -72,12 +75,12 @@ class ModelPlaces:
 
 def version_of(facts: ModelFacts) -> ModelVersion:
     """The domain's view of a checkpoint."""
-    return ModelVersion(facts.version, facts.dimension, STANDARD_VERSION, facts.max_tokens)
+    return ModelVersion(facts.version, facts.dimension, STANDARD_VERSION, facts.max_tokens, facts.fragment_dimension)
 
 
 def facts_of(model: ModelVersion) -> ModelFacts:
     """What a server must know to ask workers for the model's vectors."""
-    return ModelFacts(model.version, model.dimension, model.max_tokens)
+    return ModelFacts(model.version, model.dimension, model.max_tokens, model.fragment_dimension)
 
 
 def find_checkpoint(model: StoredModel, settings: Settings) -> Path:

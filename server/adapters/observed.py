@@ -23,8 +23,8 @@ from server.observability.traces import Attribute, past_span, span
 from server.ports import Encoder, VectorIndex
 
 # Those that give iterators are left out: they return before they have done anything.
-_INDEX_CALLS = ("upsert", "delete", "delete_library", "search", "search_legs", "documents", "fetch_vectors", "count", "flush")
-_ENCODER_CALLS = ("encode_texts", "encode_molecules", "explain")
+_INDEX_CALLS = ("upsert", "delete", "delete_library", "search", "search_legs", "align", "documents", "fetch_vectors", "count", "flush")
+_ENCODER_CALLS = ("encode_texts", "encode_molecules", "encode_texts_and_phrases", "encode_molecules_and_fragments", "explain")
 
 
 def observed_index(index: VectorIndex) -> VectorIndex:

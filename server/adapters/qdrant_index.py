@@ -9,12 +9,22 @@ from qdrant_client import QdrantClient, models
 
 from server.adapters.qdrant_calls import QdrantCalls, connect
 from server.adapters.qdrant_filters import engine_filter, in_libraries
-from server.adapters.qdrant_points import DESCRIPTOR_PATHS, DOCUMENT, LIBRARY, NUMBERS, TERMS, EnginePoint, engine_points, paths_to_index
-from server.adapters.qdrant_questions import EngineQuestion, answers, engine_questions
+from server.adapters.qdrant_points import (
+    DESCRIPTOR_PATHS,
+    DOCUMENT,
+    LIBRARY,
+    NUMBERS,
+    TERMS,
+    EnginePoint,
+    engine_phrases,
+    engine_points,
+    paths_to_index,
+)
+from server.adapters.qdrant_questions import EngineQuestion, aligned, answers, engine_questions
 from server.domain.errors import AtomasError, Reason
 from server.domain.filters import Filter
 from server.domain.search import VECTOR_LEGS, Leg
-from server.ports import Point, Question, ScoredPoint, Vector
+from server.ports import Parts, Point, Question, ScoredPoint, Vector
 
 # About one megabyte a message.
 POINTS_PER_CALL = 256
@@ -57,6 +67,7 @@ class QdrantIndex:
         model_version: str,
         dimension: int,
         *,
+        fragment_dimension: int = 0,
         api_key: str | None = None,
         timeout_seconds: int = 10,
         attempts: int = 5,
@@ -70,6 +81,7 @@ class QdrantIndex:
         self._client = client or connect(url, api_key, timeout_seconds)
         self._model_version = model_version
         self._dimension = dimension
+        self._fragment_dimension = fragment_dimension
         self._settings = settings or CollectionSettings()
         self._collection = collection_of(model_version)
         self._call = QdrantCalls(url, attempts).call
@@ -88,7 +100,7 @@ class QdrantIndex:
 
     def upsert(self, points: Sequence[Point]) -> None:
         """Inserts or replaces whole points; of points with one id the last stays."""
-        converted = engine_points(points, self._dimension)
+        converted = engine_points(points, self._dimension, self._fragment_dimension)
         for path in paths_to_index(converted, self._paths):
             self._index_number(path)
         for start in range(0, len(converted), POINTS_PER_CALL):
@@ -134,13 +146,31 @@ class QdrantIndex:
                 )
                 for question in asked
             ]
-            return [
-                hits
-                for start in range(0, len(requests), QUERIES_PER_CALL)
-                for hits in self._query(requests[start : start + QUERIES_PER_CALL])
-            ]
+            return self._query_all(requests)
 
         return answers(ask, converted, limit)
+
+    def align(self, asked: Sequence[tuple[Parts, Collection[uuid.UUID]]]) -> list[dict[uuid.UUID, float]]:
+        """How well the fragments of the points meet the phrases, of the points that have fragments."""
+        if not self._fragment_dimension:
+            return [{} for _ in asked]
+        converted = [(engine_phrases(phrases, self._fragment_dimension), list(ids)) for phrases, ids in asked]
+
+        def ask(questions: Sequence[tuple[list[list[float]], list[uuid.UUID]]]) -> list[list[ScoredPoint]]:
+            requests = [
+                models.QueryRequest(
+                    query=phrases,
+                    using=Leg.FRAGMENTS.value,
+                    filter=models.Filter(must=[models.HasIdCondition(has_id=_names(ids))]),
+                    limit=len(ids),
+                    with_payload=False,
+                    params=models.SearchParams(exact=True),
+                )
+                for phrases, ids in questions
+            ]
+            return self._query_all(requests)
+
+        return aligned(ask, converted)
 
     def select(
         self, libraries: Sequence[str] | None = None, filter: Filter | None = None, only: Collection[uuid.UUID] | None = None
@@ -220,6 +250,7 @@ class QdrantIndex:
             # A collection of before there was a lexical leg; its points have no words until they are written again.
             words = models.SparseVectorNameConfig(sparse=models.SparseVectorConfig(modifier=models.Modifier.IDF))
             self._call(self._client.create_vector_name, self._collection, Leg.LEXICAL.value, words, wait=True)
+        self._find_fragments(info.config.params.vectors)
         known = set(info.payload_schema)
         on_disk = self._settings.on_disk
         if LIBRARY not in known:
@@ -232,16 +263,49 @@ class QdrantIndex:
             if path not in known:
                 self._index_number(path)
 
+    def _find_fragments(self, vectors: object) -> None:
+        """Keeps to the place for fragments that the collection has; one of before there were any gets it, its points when they are written again."""
+        params = vectors.get(Leg.FRAGMENTS.value) if isinstance(vectors, dict) else None
+        if isinstance(params, models.VectorParams):
+            if self._fragment_dimension not in (0, params.size):
+                raise AtomasError(
+                    Reason.SCHEMA_MISMATCH,
+                    f"The collection {self._collection} holds fragments of {params.size} values, not of {self._fragment_dimension}. "
+                    "Delete the collection or use another server.",
+                )
+            self._fragment_dimension = params.size
+        elif self._fragment_dimension:
+            wanted = fragment_params(self._fragment_dimension, self._settings.on_disk)
+            dense = models.DenseVectorConfig(
+                size=wanted.size, distance=wanted.distance, multivector_config=wanted.multivector_config, datatype=wanted.datatype
+            )
+            name = Leg.FRAGMENTS.value
+            self._call(self._client.create_vector_name, self._collection, name, models.DenseVectorNameConfig(dense=dense), wait=True)
+            # What else there is to say of a vector can be said of an existing one only.
+            layout = models.VectorParamsDiff(
+                hnsw_config=wanted.hnsw_config, on_disk=wanted.on_disk, quantization_config=models.Disabled.DISABLED
+            )
+            self._call(self._client.update_collection, self._collection, vectors_config={name: layout})
+
     def _exists(self) -> bool:
         return self._call(self._client.collection_exists, self._collection)
 
     def _create(self) -> None:
         settings = self._settings
-        vector = models.VectorParams(size=self._dimension, distance=models.Distance.COSINE, on_disk=settings.on_disk)
+        int8 = models.ScalarQuantizationConfig(type=models.ScalarType.INT8, quantile=0.99, always_ram=True)
+        vector = models.VectorParams(
+            size=self._dimension,
+            distance=models.Distance.COSINE,
+            on_disk=settings.on_disk,
+            quantization_config=models.ScalarQuantization(scalar=int8) if settings.quantised else None,
+        )
+        vectors = {leg.value: vector for leg in VECTOR_LEGS}
+        if self._fragment_dimension:
+            vectors[Leg.FRAGMENTS.value] = fragment_params(self._fragment_dimension, settings.on_disk)
         self._call(
             self._client.create_collection,
             self._collection,
-            vectors_config={leg.value: vector for leg in VECTOR_LEGS},
+            vectors_config=vectors,
             sparse_vectors_config={
                 Leg.LEXICAL.value: models.SparseVectorParams(
                     modifier=models.Modifier.IDF, index=models.SparseIndexParams(on_disk=settings.on_disk)
@@ -252,11 +316,6 @@ class QdrantIndex:
             write_consistency_factor=settings.write_consistency,
             on_disk_payload=settings.on_disk,
             hnsw_config=models.HnswConfigDiff(m=16, ef_construct=128),
-            quantization_config=models.ScalarQuantization(
-                scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8, quantile=0.99, always_ram=True)
-            )
-            if settings.quantised
-            else None,
             metadata={"model_version": self._model_version, "dimension": self._dimension},
         )
 
@@ -267,13 +326,32 @@ class QdrantIndex:
     def _index(self, path: str, schema: models.PayloadSchemaParams) -> None:
         self._call(self._client.create_payload_index, self._collection, path, schema, wait=True)
 
+    def _query_all(self, requests: Sequence[models.QueryRequest]) -> list[list[ScoredPoint]]:
+        starts = range(0, len(requests), QUERIES_PER_CALL)
+        return [hits for start in starts for hits in self._query(requests[start : start + QUERIES_PER_CALL])]
+
     def _query(self, requests: Sequence[models.QueryRequest]) -> list[list[ScoredPoint]]:
         answers = self._call(self._client.query_batch_points, self._collection, requests)
         return [[ScoredPoint(uuid.UUID(str(hit.id)), hit.score) for hit in answer.points] for answer in answers]
 
 
+def fragment_params(dimension: int, on_disk: bool) -> models.VectorParams:
+    """Several vectors for a point, of a byte a number, without a graph: they only order again what was found."""
+    return models.VectorParams(
+        size=dimension,
+        # Of unit vectors; cosine would undo the weights of the phrases.
+        distance=models.Distance.DOT,
+        multivector_config=models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM),
+        datatype=models.Datatype.TURBO8,
+        hnsw_config=models.HnswConfigDiff(m=0),
+        on_disk=on_disk,
+    )
+
+
 def _named_vectors(point: EnginePoint) -> dict[str, models.Vector]:
     vectors: dict[str, models.Vector] = dict(point.vectors)
+    if point.fragments:
+        vectors[Leg.FRAGMENTS.value] = point.fragments
     if point.words[0]:
         vectors[Leg.LEXICAL.value] = models.SparseVector(indices=point.words[0], values=point.words[1])
     return vectors

@@ -6,14 +6,14 @@ import math
 import re
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from server.domain.compounds import NUMERIC_DESCRIPTORS, JsonValue
-from server.domain.search import VECTOR_LEGS
-from server.ports import Point, Vector, Words
+from server.domain.search import VECTOR_LEGS, Leg
+from server.ports import Parts, Point, Vector, Words
 
 # Keys of the payload. Texts and booleans become terms of one array, so that one keyword index serves every field, whatever its name;
 # numbers need an index for each field, because ranges do.
@@ -38,10 +38,15 @@ class EnginePoint:
     payload: dict[str, object]
     # Numbers and weights of its words, in one order.
     words: tuple[list[int], list[float]] = ([], [])
+    # Unit vectors of its fragments.
+    fragments: list[list[float]] = field(default_factory=list)
 
 
-def engine_points(points: Sequence[Point], dimension: int) -> list[EnginePoint]:
-    """Raises ValueError for an unknown vector name, a wrong dimension, a vector without direction, text that is no Unicode."""
+def engine_points(points: Sequence[Point], dimension: int, fragment_dimension: int = 0) -> list[EnginePoint]:
+    """Raises ValueError for an unknown vector name, a wrong dimension, a vector without direction, text that is no Unicode.
+
+    Fragments are left out of an index that has no place for them (`fragment_dimension` 0).
+    """
     vectors: list[dict[str, list[float]]] = [{} for _ in points]
     for leg in VECTOR_LEGS:
         rows = [i for i, point in enumerate(points) if leg in point.vectors]
@@ -52,9 +57,29 @@ def engine_points(points: Sequence[Point], dimension: int) -> list[EnginePoint]:
         if len(known) != len(point.vectors):
             raise ValueError(f"Point {point.id} has vectors {sorted(point.vectors)}; the index knows {[leg.value for leg in VECTOR_LEGS]}.")
     return [
-        EnginePoint(point.id, known, _payload(point), engine_words(point.words, f"point {point.id}"))
-        for point, known in zip(points, vectors, strict=True)
+        EnginePoint(point.id, known, _payload(point), engine_words(point.words, f"point {point.id}"), fragments)
+        for point, known, fragments in zip(points, vectors, _fragments(points, fragment_dimension), strict=True)
     ]
+
+
+def _fragments(points: Sequence[Point], dimension: int) -> list[list[list[float]]]:
+    found: list[list[list[float]]] = [[] for _ in points]
+    rows = [i for i, point in enumerate(points) if dimension and point.fragments is not None for _ in point.fragments]
+    names = [f"{Leg.FRAGMENTS} of point {points[i].id}" for i in rows]
+    every = [vector for point in points if dimension and point.fragments is not None for vector in point.fragments]
+    for i, unit in zip(rows, unit_vectors(every, dimension, names).tolist(), strict=True):
+        found[i].append(unit)
+    return found
+
+
+def engine_phrases(phrases: Parts, dimension: int) -> list[list[float]]:
+    """Vectors scaled by their weights, so that the sum of their best scores is the weighted alignment. Raises ValueError as `engine_points`."""
+    weights = np.asarray(phrases.weights, dtype=np.float64)
+    if weights.shape != (len(phrases.vectors),) or not np.isfinite(weights).all():
+        raise ValueError(f"{len(phrases.vectors)} phrases have weights of shape {weights.shape}, or some are not finite.")
+    units = unit_vectors(list(phrases.vectors), dimension, [f"phrase {i}" for i in range(len(weights))])
+    scaled: list[list[float]] = (units * weights[:, None]).tolist()
+    return scaled
 
 
 def engine_words(words: Words, name: str) -> tuple[list[int], list[float]]:

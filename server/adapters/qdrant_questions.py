@@ -1,5 +1,6 @@
 """Questions to the legs as the Qdrant engine is asked them, in process and over the wire alike."""
 
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -46,3 +47,13 @@ def answers(
         return [[] for _ in questions]
     found = iter(best_first(lambda rows, depth: ask([asked[row] for row in rows], depth), len(asked), limit))
     return [next(found) if not isinstance(question.asked, tuple) or question.asked[0] else [] for question in questions]
+
+
+def aligned(
+    ask: Callable[[Sequence[tuple[list[list[float]], list[uuid.UUID]]]], list[list[ScoredPoint]]],
+    asked: Sequence[tuple[list[list[float]], list[uuid.UUID]]],
+) -> list[dict[uuid.UUID, float]]:
+    """Scores of the points for each of the questions; nothing is asked without phrases or points, which the engine refuses."""
+    real = [question for question in asked if all(question)]
+    found = iter(ask(real)) if real else iter(())
+    return [dict(next(found)) if all(question) else {} for question in asked]

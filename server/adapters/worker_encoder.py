@@ -5,10 +5,10 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from celery import Celery
@@ -20,10 +20,12 @@ from server.adapters.replies import Answer, Replies
 from server.domain.errors import AtomasError, Reason
 from server.domain.explanations import Explanation
 from server.domain.models import ModelVersion
-from server.jobs import EncodeAnswer, EncodeItems, from_payload, to_payload, unpack_vectors
+from server.jobs import EncodeAnswer, EncodeItems, EncodeKind, from_payload, to_payload, unpack_vectors
 from server.observability.context import carried
 from server.observability.metrics import QUERY_CACHE
-from server.ports import Vector
+from server.ports import Parts, Vector
+
+Encoded = TypeVar("Encoded")
 
 # Small enough that a long list is shared among workers and the first answers come early.
 ITEMS_PER_QUESTION = 32
@@ -39,7 +41,7 @@ class WorkerEncoder:
     def __init__(self, app: Celery, facts: ModelFacts, molecule_standard: str, cache_entries: int, silence_seconds: float) -> None:
         """Up to `cache_entries` vectors are remembered. Without any answer for `silence_seconds` the workers count as gone."""
         self._app = app
-        self._model = ModelVersion(facts.version, facts.dimension, molecule_standard, facts.max_tokens)
+        self._model = ModelVersion(facts.version, facts.dimension, molecule_standard, facts.max_tokens, facts.fragment_dimension)
         self._silence_seconds = silence_seconds
         self._replies = Replies(app, silence_seconds)
         self._cache = VectorCache(cache_entries)
@@ -55,6 +57,18 @@ class WorkerEncoder:
     def encode_molecules(self, smiles: Sequence[str], timeout_seconds: float | None = None) -> NDArray[np.float32]:
         """(N, dimension) unit vectors. Raises ENCODER_UNAVAILABLE too, when no worker answers."""
         return self._encode("molecule", smiles, timeout_seconds)
+
+    def encode_texts_and_phrases(self, texts: Sequence[str], timeout_seconds: float | None = None) -> list[tuple[Vector, Parts]]:
+        """A unit vector and the phrases of each text. Raises ENCODER_UNAVAILABLE too, when no worker answers."""
+        if not self._model.fragment_dimension:
+            return [(vector, Parts.none()) for vector in self.encode_texts(texts, timeout_seconds)]
+        return self._asked_for("text and phrases", texts, timeout_seconds, self._read_parts)
+
+    def encode_molecules_and_fragments(self, smiles: Sequence[str], timeout_seconds: float | None = None) -> list[tuple[Vector, Parts]]:
+        """A unit vector and the fragments of each molecule. Raises ENCODER_UNAVAILABLE too, when no worker answers."""
+        if not self._model.fragment_dimension:
+            return [(vector, Parts.none()) for vector in self.encode_molecules(smiles, timeout_seconds)]
+        return self._asked_for("molecule and fragments", smiles, timeout_seconds, self._read_parts)
 
     def explain(self, text: str, smiles: str, timeout_seconds: float | None = None) -> Explanation:
         """Raises ENCODER_UNAVAILABLE too, when no worker answers."""
@@ -73,9 +87,16 @@ class WorkerEncoder:
         self._replies.close()
 
     def _encode(self, kind: Literal["text", "molecule"], items: Sequence[str], timeout_seconds: float | None) -> NDArray[np.float32]:
+        vectors = self._asked_for(kind, items, timeout_seconds, self._read)
+        return np.stack(vectors) if vectors else np.zeros((0, self._model.dimension), np.float32)
+
+    def _asked_for(
+        self, kind: EncodeKind, items: Sequence[str], timeout_seconds: float | None, read: Callable[[Answer, int], Sequence[Encoded]]
+    ) -> list[Encoded]:
+        """One answer for each item, in order: remembered, or from a worker."""
         deadline = time.monotonic() + (PATIENCE_SECONDS if timeout_seconds is None else timeout_seconds)
-        found = {
-            item: vector for item in dict.fromkeys(items) if (vector := self._cache.get((self._model.version, kind, item))) is not None
+        found: dict[str, Encoded] = {
+            item: known for item in dict.fromkeys(items) if (known := self._cache.get((self._model.version, kind, item))) is not None
         }
         missing = [item for item in dict.fromkeys(items) if item not in found]
         QUERY_CACHE.labels("hit").inc(len(found))
@@ -83,16 +104,13 @@ class WorkerEncoder:
         questions = [tuple(missing[start : start + ITEMS_PER_QUESTION]) for start in range(0, len(missing), ITEMS_PER_QUESTION)]
         with self._asked(kind, questions, deadline) as answers:
             for asked, answer in zip(questions, answers, strict=True):
-                vectors = self._read(self._wait(answer, deadline), len(asked))
-                for item, vector in zip(asked, vectors, strict=True):
-                    found[item] = vector
-                    self._cache.put((self._model.version, kind, item), vector)
-        return np.stack([found[item] for item in items]) if items else np.zeros((0, self._model.dimension), np.float32)
+                for item, encoded in zip(asked, read(self._wait(answer, deadline), len(asked)), strict=True):
+                    found[item] = encoded
+                    self._cache.put((self._model.version, kind, item), encoded)
+        return [found[item] for item in items]
 
     @contextmanager
-    def _asked(
-        self, kind: Literal["text", "molecule", "explanation"], questions: Sequence[tuple[str, ...]], deadline: float
-    ) -> Iterator[list[Future[Answer]]]:
+    def _asked(self, kind: EncodeKind, questions: Sequence[tuple[str, ...]], deadline: float) -> Iterator[list[Future[Answer]]]:
         answers: dict[str, Future[Answer]] = {}
         try:
             for items in questions:
@@ -143,31 +161,45 @@ class WorkerEncoder:
             raise AtomasError(Reason(answer.reason), answer.message)
         return answer
 
-    def _read(self, payload: Answer, count: int) -> NDArray[np.float32]:
+    def _read(self, payload: Answer, count: int) -> Sequence[Vector]:
+        return self._vectors(self._answer(payload), count)
+
+    def _read_parts(self, payload: Answer, count: int) -> list[tuple[Vector, Parts]]:
         answer = self._answer(payload)
+        if len(answer.part_counts) != count:
+            raise AtomasError(
+                Reason.ENCODER_UNAVAILABLE, "A worker of the queue `encode` is of an older release than this server. Bring it up to date."
+            )
+        ends = np.cumsum(answer.part_counts)[:-1]
+        vectors = np.split(unpack_vectors(answer.parts, self._model.fragment_dimension), ends)
+        weights = np.split(unpack_vectors(answer.part_weights, 1)[:, 0], ends)
+        parts = [Parts(*each) for each in zip(vectors, weights, strict=True)]
+        return list(zip(self._vectors(answer, count), parts, strict=True))
+
+    def _vectors(self, answer: EncodeAnswer, count: int) -> Sequence[Vector]:
         vectors = unpack_vectors(answer.vectors, self._model.dimension)
         if len(vectors) != count:
             raise AtomasError(Reason.INTERNAL, f"A worker answered {count} items with {len(vectors)} vectors.")
-        return vectors
+        return list(vectors)
 
 
 class VectorCache:
-    """The vectors that were asked for last, by model version, kind and item. Thread-safe."""
+    """What was encoded last, by model version, kind and item. Thread-safe."""
 
     def __init__(self, entries: int) -> None:
         self._entries = entries
-        self._vectors: OrderedDict[tuple[str, str, str], Vector] = OrderedDict()
+        self._vectors: OrderedDict[tuple[str, str, str], Any] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key: tuple[str, str, str]) -> Vector | None:
+    def get(self, key: tuple[str, str, str]) -> Any:
         """None for what is not, or no longer, remembered."""
         with self._lock:
             if key in self._vectors:
                 self._vectors.move_to_end(key)
             return self._vectors.get(key)
 
-    def put(self, key: tuple[str, str, str], vector: Vector) -> None:
-        """Remembers a vector and forgets the one that was not asked for the longest."""
+    def put(self, key: tuple[str, str, str], vector: Any) -> None:
+        """Remembers one and forgets the one that was not asked for the longest."""
         with self._lock:
             self._vectors[key] = vector
             self._vectors.move_to_end(key)

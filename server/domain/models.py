@@ -14,6 +14,8 @@ class ModelVersion:
     dimension: int
     molecule_standard: str
     max_tokens: int
+    # Length of the vectors of fragments and phrases; 0 for a model without a hierarchy.
+    fragment_dimension: int = 0
 
     @property
     def resource_name(self) -> str:

@@ -15,6 +15,8 @@ class Leg(StrEnum):
     TEXTS = "texts"
     LEXICAL = "lexical"
     FINGERPRINTS = "fingerprints"
+    # The hierarchy: what the other legs found is ordered again by how fragments meet phrases.
+    FRAGMENTS = "fragments"
 
 
 # Legs that the vector index answers; fingerprints are the structure index's.
@@ -90,7 +92,7 @@ class NamedCompound:
 
 @dataclass(frozen=True)
 class LegScore:
-    """How one leg saw a hit: cosine of vectors, BM25 of words, or Tanimoto similarity of fingerprints."""
+    """How one leg saw a hit: cosine of vectors, BM25 of words, Tanimoto similarity of fingerprints, or weighted cosines of fragments."""
 
     leg: Leg
     # 0 where the compound has nothing that the leg could compare.
@@ -121,7 +123,7 @@ class SearchPage:
     hits: Sequence[Hit]
     more: bool
     model_version: str
-    # Seconds spent per stage: prepare, encode, search, fuse, show.
+    # Seconds spent per stage: prepare, encode, search, fuse, align, show.
     timings_seconds: Mapping[str, float]
     interpretation: Interpretation = Interpretation(Kind.TEXT)
     # The best hits score no better than those of meaningless queries.

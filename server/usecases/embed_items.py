@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from encoder.molecules import MoleculeError, Structure
 from server.domain.errors import AtomasError, Reason
 from server.jobs import EncodeAnswer, EncodeItems, pack_vectors
-from server.ports import Ports, Vector
+from server.ports import Parts, Ports, Vector
 from server.usecases.search_compounds import checked_text
 
 MAX_ITEMS = 1_000
@@ -55,10 +55,23 @@ def answer_question(question: EncodeItems, timeout_seconds: float, ports: Ports)
         if question.kind == "explanation":
             text, smiles = question.items
             return EncodeAnswer(explanation=json.dumps(encoder.explain(text, smiles, timeout_seconds).to_json()))
+        if question.kind in ("text and phrases", "molecule and fragments"):
+            both = encoder.encode_texts_and_phrases if question.kind == "text and phrases" else encoder.encode_molecules_and_fragments
+            return _in_parts(both(question.items, timeout_seconds))
         encode = encoder.encode_texts if question.kind == "text" else encoder.encode_molecules
         return EncodeAnswer(vectors=pack_vectors(encode(question.items, timeout_seconds)))
     except AtomasError as error:
         return EncodeAnswer(reason=error.reason, message=error.message)
+
+
+def _in_parts(encoded: Sequence[tuple[Vector, Parts]]) -> EncodeAnswer:
+    parts = [parts for _, parts in encoded]
+    return EncodeAnswer(
+        vectors=pack_vectors(np.stack([vector for vector, _ in encoded])),
+        parts=pack_vectors(np.concatenate([part.vectors for part in parts])),
+        part_counts=tuple(len(part.weights) for part in parts),
+        part_weights=pack_vectors(np.concatenate([part.weights for part in parts])),
+    )
 
 
 def _check_count(count: int, what: str) -> None:

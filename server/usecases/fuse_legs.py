@@ -3,12 +3,14 @@
 from collections.abc import Collection, Mapping, Sequence
 from uuid import UUID
 
+import numpy as np
+
 from server.domain.errors import AtomasError, Reason
 from server.domain.search import Kind, Leg, LegScore
-from server.ports import ScoredPoint
+from server.ports import Parts, ScoredPoint
 
 # Chosen on one half of the ChEBI-20 validation descriptions, confirmed on the other (docs/search.md).
-_WORDS = {Leg.MOLECULES: 1.0, Leg.TEXTS: 1.0, Leg.LEXICAL: 0.1}
+_WORDS = {Leg.MOLECULES: 1.0, Leg.TEXTS: 1.0, Leg.LEXICAL: 0.1, Leg.FRAGMENTS: 0.5}
 _STRUCTURE = {Leg.MOLECULES: 1.0, Leg.FINGERPRINTS: 1.0}
 USUAL_WEIGHTS: Mapping[Kind, Mapping[Leg, float]] = {
     Kind.TEXT: _WORDS,
@@ -19,8 +21,12 @@ USUAL_WEIGHTS: Mapping[Kind, Mapping[Leg, float]] = {
     Kind.COMPOUND: _STRUCTURE,
 }
 # Legs that can be asked by words, and by a structure.
-BY_WORDS = frozenset({Leg.MOLECULES, Leg.TEXTS, Leg.LEXICAL})
+BY_WORDS = frozenset({Leg.MOLECULES, Leg.TEXTS, Leg.LEXICAL, Leg.FRAGMENTS})
 BY_STRUCTURE = frozenset({Leg.MOLECULES, Leg.TEXTS, Leg.FINGERPRINTS})
+
+# How many of the fused hits are ordered again by their fragments, and by how many phrases: a long text has hundreds that say little.
+REALIGNED = 100
+MAX_PHRASES = 64
 
 
 def weights_of(kind: Kind, legs: frozenset[Leg] | None, asked: Mapping[Leg, float]) -> dict[Leg, float]:
@@ -37,8 +43,11 @@ def weights_of(kind: Kind, legs: frozenset[Leg] | None, asked: Mapping[Leg, floa
             what = "words" if possible is BY_WORDS else "a structure"
             raise AtomasError(Reason.INVALID_ARGUMENT, f"The leg {leg} cannot be asked by {what}. Give it the weight 0, or leave it out.")
     chosen = {leg: weights[leg] for leg in Leg if weights.get(leg)}
-    if not chosen:
-        raise AtomasError(Reason.INVALID_ARGUMENT, "Every leg has the weight 0: give one of them a greater weight.")
+    if not chosen.keys() - {Leg.FRAGMENTS}:
+        raise AtomasError(
+            Reason.INVALID_ARGUMENT,
+            "Every leg that finds has the weight 0 (fragments only order what others find): give one a greater weight.",
+        )
     return chosen
 
 
@@ -64,6 +73,33 @@ def fuse(found: Mapping[Leg, Sequence[ScoredPoint]], weights: Mapping[Leg, float
         for id in ids:
             scores[id] += share * known.get(id, otherwise)
     return {ids[number]: score for number, score in sorted(scores.items(), key=lambda item: (-item[1], item[0]))}
+
+
+def heaviest(phrases: Parts) -> Parts:
+    """The phrases that say most, as many as are compared; their weights sum to one again."""
+    if len(phrases.weights) <= MAX_PHRASES:
+        return phrases
+    # Stable: of equal weights the earlier phrases stay.
+    chosen = np.sort(np.argsort(-phrases.weights, kind="stable")[:MAX_PHRASES])
+    return Parts(phrases.vectors[chosen], phrases.weights[chosen] / phrases.weights[chosen].sum())
+
+
+def best_points(scores: Mapping[UUID, float]) -> list[ScoredPoint]:
+    """Best first, ties by id."""
+    return [ScoredPoint(id, score) for id, score in sorted(scores.items(), key=lambda item: (-item[1], item[0].int))]
+
+
+def realign(fused: Mapping[UUID, float], aligned: Sequence[ScoredPoint], found_weight: float, weight: float) -> dict[UUID, float]:
+    """Orders fused hits again by the alignment of some of them, the best first; `found_weight` is that of all legs in `fused` together.
+
+    A hit that was not compared counts as the last that was: those beyond the first `REALIGNED` stay behind these.
+    """
+    if not aligned:
+        return dict(fused)
+    known = {point.id.int: point.score for point in aligned}
+    least, total = aligned[-1].score, found_weight + weight
+    scores = {id: (found_weight * score + weight * known.get(id.int, least)) / total for id, score in fused.items()}
+    return dict(sorted(scores.items(), key=lambda item: (-item[1], item[0].int)))
 
 
 def leg_scores(

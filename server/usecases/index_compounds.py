@@ -96,15 +96,26 @@ def _write(library: str, compounds: Sequence[Compound], ports: Ports) -> int:
         return 0
     texts = [searchable_text(compound, ports.encoder) for compound in compounds]
     with_text = [i for i, (text, _) in enumerate(texts) if text]
-    molecule_vectors = ports.encoder.encode_molecules([compound.structure.smiles for compound in compounds])
+    molecules = ports.encoder.encode_molecules_and_fragments([compound.structure.smiles for compound in compounds])
     text_vectors = dict(zip(with_text, ports.encoder.encode_texts([texts[i][0] for i in with_text]), strict=True)) if with_text else {}
     points = []
     for i, compound in enumerate(compounds):
-        vectors: dict[Leg, Vector] = {Leg.MOLECULES: molecule_vectors[i]}
+        vector, fragments = molecules[i]
+        vectors: dict[Leg, Vector] = {Leg.MOLECULES: vector}
         if i in text_vectors:
             vectors[Leg.TEXTS] = text_vectors[i]
         words = document_words(compound, keywords(compound))
-        points.append(Point(point_id(library, compound.inchikey), library, vectors, fields_of(compound), document_of(compound), words))
+        points.append(
+            Point(
+                point_id(library, compound.inchikey),
+                library,
+                vectors,
+                fields_of(compound),
+                document_of(compound),
+                words,
+                fragments.vectors if fragments else None,
+            )
+        )
     ports.index.upsert(points)
     return sum(shortened for _, shortened in texts)
 

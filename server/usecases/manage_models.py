@@ -49,12 +49,16 @@ def settle_serving(configured: ModelVersion, path: str, readable: Callable[[Stor
     with database.transaction() as transaction:
         stored = {model.version: model for model in transaction.models.lock()}
         serving = next((model for model in stored.values() if model.state is ModelState.SERVING), None)
+        if serving is not None and serving.version == configured.version and serving.model != configured:
+            # Registered by a release that noted less of a model.
+            serving = replace(serving, model=configured)
+            transaction.models.put(serving)
         if serving is not None and (serving.version == configured.version or readable(serving)):
             return serving
         if serving is not None:
             transaction.models.put(replace(serving, state=ModelState.DELETING))
         adopted = stored.get(configured.version) or StoredModel(configured, ModelState.SERVING)
-        transaction.models.put(replace(adopted, state=ModelState.SERVING, path=path, end_time=datetime.now(UTC)))
+        transaction.models.put(replace(adopted, model=configured, state=ModelState.SERVING, path=path, end_time=datetime.now(UTC)))
         return transaction.models.get(configured.version)
 
 

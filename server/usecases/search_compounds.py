@@ -9,17 +9,15 @@ from itertools import islice
 from typing import TypeVar
 from uuid import UUID
 
-import numpy as np
-from numpy.typing import NDArray
-
 from server.domain.compounds import Compound, point_id
 from server.domain.documents import compound_of
 from server.domain.errors import AtomasError, Reason
 from server.domain.filters import Filter
 from server.domain.search import INDEX_LEGS, VECTOR_LEGS, Hit, Interpretation, Kind, Leg, Query, SearchPage
 from server.observability.traces import span
-from server.ports import Ports, Question, ScoredPoint, Transaction, Vector
-from server.usecases.fuse_legs import fuse, leg_scores, weights_of
+from server.ports import Parts, Ports, Question, ScoredPoint, Transaction
+from server.usecases.encode_each import encode_each, without_parts
+from server.usecases.fuse_legs import REALIGNED, best_points, fuse, heaviest, leg_scores, realign, weights_of
 from server.usecases.judge_match import MatchJudge
 from server.usecases.parse_filter import parse_filter
 from server.usecases.resolve_structures import matched_atoms, nearest_structures, patterns_of, resolve_structures
@@ -39,8 +37,6 @@ NAMED_BONUS = 1.0
 _COMMON = frozenset(
     "the and with that has have for its from are was one two which role into not any all molecule compound compounds".split()  # noqa: SIM905
 )
-# Refusals that one of several inputs may cause; any other would come again.
-_OF_ONE_INPUT = (Reason.EMPTY_QUERY, Reason.TEXT_TOO_LONG, Reason.TOO_LARGE)
 
 Item = TypeVar("Item")
 
@@ -73,7 +69,11 @@ class _Search:
     weights: Mapping[Leg, float]
     reach: int
     questions: dict[Leg, Question] = field(default_factory=dict)
+    # What fragments are compared with.
+    phrases: Parts = field(default_factory=Parts.none)
     found: dict[Leg, list[ScoredPoint]] = field(default_factory=dict)
+    # Scores by id, best first.
+    fused: dict[UUID, float] = field(default_factory=dict)
     # Points that the query names and the filter lets through, in order.
     named: list[UUID] = field(default_factory=list)
 
@@ -143,6 +143,15 @@ def search_many(
             with timings.stage("search"):
                 _ask_fingerprints(search, ports)
                 _keep_named(search, ports)
+            with timings.stage("fuse"):
+                search.fused = fuse(search.found, search.weights, search.depth) if search.weights else _listed(search, ports)
+        except AtomasError as error:
+            results[place] = error
+    running = {place: search for place, search in running.items() if place not in results}
+    with timings.stage("align"):
+        _align(running.values(), ports)
+    for place, search in running.items():
+        try:
             results[place] = _page(search, ports, timings, judge)
         except AtomasError as error:
             results[place] = error
@@ -154,6 +163,13 @@ def _prepared(query: Query, filter_text: str, transaction: Transaction, ports: P
     filter = parse_filter(filter_text, fields)
     understood = _understood(query, filter, transaction, ports, max_text_characters)
     weights = weights_of(understood.interpretation.kind, query.legs, query.weights)
+    if Leg.FRAGMENTS in weights and not ports.encoder.model.fragment_dimension:
+        if query.weights.get(Leg.FRAGMENTS):
+            raise AtomasError(
+                Reason.INVALID_ARGUMENT,
+                f"The leg {Leg.FRAGMENTS} needs a model with a hierarchy; model {ports.encoder.model.version} has none.",
+            )
+        del weights[Leg.FRAGMENTS]
     if query.reach is not None:
         reach = query.reach
     elif not weights:
@@ -209,34 +225,25 @@ def _encode(searches: Mapping[int, _Search], ports: Ports, timeout_seconds: floa
         if Leg.LEXICAL in searches[place].weights:
             searches[place].questions[Leg.LEXICAL] = Question(Leg.LEXICAL, query_weights(text))
     failed: dict[int, AtomasError] = {}
-    for encode, items in ((ports.encoder.encode_texts, texts), (ports.encoder.encode_molecules, structures)):
-        places = [place for place in items if any(leg in VECTOR_LEGS for leg in searches[place].weights)]
+    phrased = {place: text for place, text in texts.items() if Leg.FRAGMENTS in searches[place].weights}
+    plain = {place: text for place, text in texts.items() if place not in phrased}
+    for encode, items in (
+        (ports.encoder.encode_texts_and_phrases, phrased),
+        (without_parts(ports.encoder.encode_texts), plain),
+        (without_parts(ports.encoder.encode_molecules), structures),
+    ):
+        places = [place for place in items if any(leg in VECTOR_LEGS or leg is Leg.FRAGMENTS for leg in searches[place].weights)]
         # Each input once, however many ask by it.
-        vectors = _vectors(encode, list(dict.fromkeys(items[place] for place in places)), timeout_seconds)
+        found = encode_each(encode, list(dict.fromkeys(items[place] for place in places)), timeout_seconds)
         for place in places:
-            vector = vectors[items[place]]
-            if isinstance(vector, AtomasError):
-                failed[place] = vector
+            encoded = found[items[place]]
+            if isinstance(encoded, AtomasError):
+                failed[place] = encoded
             else:
                 legs = [leg for leg in searches[place].weights if leg in VECTOR_LEGS]
-                searches[place].questions.update({leg: Question(leg, vector) for leg in legs})
+                searches[place].questions.update({leg: Question(leg, encoded[0]) for leg in legs})
+                searches[place].phrases = heaviest(encoded[1])
     return failed
-
-
-def _vectors(
-    encode: Callable[[Sequence[str], float | None], NDArray[np.float32]], inputs: list[str], timeout_seconds: float | None
-) -> Mapping[str, Vector | AtomasError]:
-    if not inputs:
-        return {}
-    try:
-        return dict(zip(inputs, encode(inputs, timeout_seconds), strict=True))
-    except AtomasError as error:
-        if len(inputs) == 1 or error.reason not in _OF_ONE_INPUT:
-            return dict.fromkeys(inputs, error)
-    # One of them is at fault; halving finds it with few calls more.
-    middle = len(inputs) // 2
-    parts = (_vectors(encode, inputs[:middle], timeout_seconds), _vectors(encode, inputs[middle:], timeout_seconds))
-    return {**parts[0], **parts[1]}
 
 
 def _ask(alike: Sequence[_Search], ports: Ports) -> None:
@@ -267,6 +274,17 @@ def _ask_fingerprints(search: _Search, ports: Ports) -> None:
     search.found[Leg.FINGERPRINTS] = [point for point in points if point.id != search.excluded]
 
 
+def _align(searches: Iterable[_Search], ports: Ports) -> None:
+    """Orders the first hits of the searches again by their fragments, asking the index once for all."""
+    asked = [(search, list(islice(search.fused, REALIGNED))) for search in searches if search.phrases and search.fused]
+    answers = ports.index.align([(search.phrases, ids) for search, ids in asked]) if asked else []
+    for (search, _), scores in zip(asked, answers, strict=True):
+        points = best_points(scores)
+        found_weight = sum(search.weights[leg] for leg in search.found)
+        search.fused = realign(search.fused, points, found_weight, search.weights[Leg.FRAGMENTS])
+        search.found[Leg.FRAGMENTS] = points
+
+
 def _keep_named(search: _Search, ports: Ports) -> None:
     """Those of the compounds that the query names which the filter lets through."""
     if not search.understood.named:
@@ -282,8 +300,8 @@ def _page(search: _Search, ports: Ports, timings: Timings, judge: MatchJudge | N
     query = search.query
     by_words = search.understood.interpretation.kind is Kind.TEXT
     end = query.offset + query.limit
+    scores = search.fused
     with timings.stage("fuse"):
-        scores = fuse(search.found, search.weights, search.depth) if search.weights else _listed(search, ports)
         order = [*search.named, *(id for id in scores if id not in search.named)] if search.named else list(scores)
         page = order[query.offset : end]
         said = leg_scores(search.found, _further(search, page, ports), search.weights, page)
@@ -328,6 +346,8 @@ def _further(search: _Search, page: Sequence[UUID], ports: Ports) -> dict[Leg, d
     missing = {leg: [id for id in page if id.int not in reached[leg]] for leg in search.found}
     fingerprints = missing.pop(Leg.FINGERPRINTS, [])
     further: dict[Leg, dict[UUID, float]] = {}
+    if fragments := missing.pop(Leg.FRAGMENTS, []):
+        [further[Leg.FRAGMENTS]] = ports.index.align([(search.phrases, fragments)])
     if fingerprints:
         further[Leg.FINGERPRINTS] = dict(ports.structures.tanimoto(search.understood.fingerprint, fingerprints))
     questions = [search.questions[leg] for leg, ids in missing.items() if ids]

@@ -21,10 +21,14 @@ from tests.fakes_index import FakeIndex
 Opened: TypeAlias = AbstractContextManager[VectorIndex]
 
 
+# Length of the vectors of fragments in every index.
+FRAGMENT_DIMENSION = 8
+
+
 @contextmanager
 def fake(dimension: int) -> Iterator[VectorIndex]:
     """Exact search with numpy."""
-    yield FakeIndex("m1", dimension)
+    yield FakeIndex("m1", dimension, FRAGMENT_DIMENSION)
 
 
 # The engine waits for the disk for every one of its many small files: a second or more for each test on a busy disk.
@@ -34,14 +38,17 @@ MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 @contextmanager
 def edge(dimension: int) -> Iterator[VectorIndex]:
     """The engine in this process."""
-    with TemporaryDirectory(dir=MEMORY) as folder, closing(EdgeIndex.open(Path(folder), "m1", dimension)) as index:
+    with (
+        TemporaryDirectory(dir=MEMORY) as folder,
+        closing(EdgeIndex.open(Path(folder), "m1", dimension, fragment_dimension=FRAGMENT_DIMENSION)) as index,
+    ):
         yield index
 
 
 @contextmanager
 def wire(dimension: int) -> Iterator[VectorIndex]:
     """The client over loopback gRPC to the engine."""
-    with wire_server() as (url, _), closing(QdrantIndex(url, "m1", dimension)) as index:
+    with wire_server() as (url, _), closing(QdrantIndex(url, "m1", dimension, fragment_dimension=FRAGMENT_DIMENSION)) as index:
         yield index
 
 
@@ -51,7 +58,7 @@ def local(dimension: int) -> Iterator[VectorIndex]:
     with warnings.catch_warnings():
         # It has no payload indexes and says so.
         warnings.simplefilter("ignore", UserWarning)
-        with closing(QdrantIndex("", "m1", dimension, client=OneAtATime(":memory:"))) as index:
+        with closing(QdrantIndex("", "m1", dimension, fragment_dimension=FRAGMENT_DIMENSION, client=OneAtATime(":memory:"))) as index:
             yield index
 
 
@@ -76,7 +83,7 @@ class OneAtATime(QdrantClient):
 def server(dimension: int) -> Iterator[VectorIndex]:
     """A real server at QDRANT_URL."""
     url, version = os.environ["QDRANT_URL"], f"test-{uuid4().hex}"
-    with closing(QdrantIndex(url, version, dimension)) as index:
+    with closing(QdrantIndex(url, version, dimension, fragment_dimension=FRAGMENT_DIMENSION)) as index:
         try:
             yield index
         finally:

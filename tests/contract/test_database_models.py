@@ -14,7 +14,7 @@ from tests.contract.values import add_library, compound, inchikey, open_import
 
 
 def stored(version: str, state: ModelState = ModelState.READY) -> StoredModel:
-    return StoredModel(ModelVersion(version, 256, "1", 512), state, f"/models/{version}", fill=1)
+    return StoredModel(ModelVersion(version, 256, "1", 512, 128), state, f"/models/{version}", fill=1)
 
 
 def put(database: Database, *models: StoredModel) -> None:

@@ -11,8 +11,8 @@ import pytest
 from deploy.services import LocalService
 from encoder.batching import TokenBudgetBatcher
 from encoder.inference import Encoder as Model
-from encoder.manifest import ModelFacts
 from server.adapters.local_encoder import LocalEncoder
+from server.adapters.model_places import facts_of
 from server.adapters.worker_encoder import WorkerEncoder
 from server.domain.errors import AtomasError, Reason
 from server.ports import Encoder
@@ -23,6 +23,8 @@ from tests.fakes_models import fake_ports
 from workers.app import register
 
 MAX_TOKENS = 50
+# Length of the vectors of phrases and fragments.
+WIDTH = 16
 TEXTS = ["a steroid", "a beta-lactam antibiotic", "an alkaloid of opium", "a sugar", "a steroid"]
 SMILES = ["CCO", "c1ccccc1", "CC(=O)O", "CCO", "C[C@H](N)C(=O)O"]
 
@@ -30,13 +32,13 @@ SMILES = ["CCO", "c1ccccc1", "CC(=O)O", "CCO", "C[C@H](N)C(=O)O"]
 @contextmanager
 def fake(request: pytest.FixtureRequest) -> Iterator[Encoder]:
     """Hashed bags."""
-    yield FakeEncoder(max_tokens=MAX_TOKENS)
+    yield FakeEncoder(max_tokens=MAX_TOKENS, fragment_dimension=WIDTH)
 
 
 @contextmanager
 def local(request: pytest.FixtureRequest) -> Iterator[Encoder]:
     """The model in this process."""
-    model = Model(small_checkpoint(max_tokens=MAX_TOKENS))
+    model = Model(small_checkpoint(max_tokens=MAX_TOKENS, hierarchy_width=WIDTH))
     encoder = LocalEncoder(model, TokenBudgetBatcher(model), "1")
     yield encoder
     encoder.close()
@@ -51,7 +53,7 @@ def over(broker: str) -> Callable[[pytest.FixtureRequest], Iterator[Encoder]]:
         with local(request) as answering:
             ports = fake_ports(answering)
             model = answering.model
-            facts = ModelFacts(model.version, model.dimension, model.max_tokens)
+            facts = facts_of(model)
             with running_worker(worker_app, lambda app: register(app, ports, 1)):
                 asking = WorkerEncoder(app, facts, model.molecule_standard, cache_entries=2, silence_seconds=20)
                 yield asking
@@ -131,6 +133,59 @@ def test_a_deadline_that_has_passed_is_said_to_have_passed(encoder: Encoder) -> 
     with pytest.raises(AtomasError) as caught:
         encoder.encode_texts(["never asked before"], 0.0)
     assert caught.value.reason is Reason.DEADLINE_EXCEEDED
+
+
+def test_phrases_and_fragments_are_unit_vectors_with_weights_beside_the_same_vector(encoder: Encoder) -> None:
+    assert encoder.model.fragment_dimension == WIDTH
+    for in_parts, encode, items in (
+        (encoder.encode_texts_and_phrases, encoder.encode_texts, TEXTS),
+        (encoder.encode_molecules_and_fragments, encoder.encode_molecules, SMILES),
+    ):
+        found = in_parts(items)
+        np.testing.assert_allclose(np.stack([vector for vector, _ in found]), encode(items), atol=1e-5)
+        for item, (_, parts) in zip(items, found, strict=True):
+            assert parts
+            assert parts.vectors.dtype == parts.weights.dtype == np.float32
+            assert parts.vectors.shape == (len(parts.weights), WIDTH)
+            np.testing.assert_allclose(np.linalg.norm(parts.vectors, axis=1), 1, atol=1e-5)
+            assert parts.weights.sum() == pytest.approx(1, abs=1e-5)
+            [(_, alone)] = in_parts([item])
+            np.testing.assert_allclose(alone.vectors, parts.vectors, atol=1e-4)
+            np.testing.assert_allclose(alone.weights, parts.weights, atol=1e-4)
+        assert in_parts([]) == []
+
+
+def test_many_texts_keep_their_own_phrases_whatever_their_number(encoder: Encoder) -> None:
+    texts = ["word " * (1 + n % 40) + f"number {n}" for n in range(70)]
+    found = encoder.encode_texts_and_phrases(texts)
+    for n in (0, 31, 32, 69):
+        [(_, alone)] = encoder.encode_texts_and_phrases([texts[n]])
+        np.testing.assert_allclose(found[n][1].vectors, alone.vectors, atol=1e-4)
+
+
+@pytest.mark.parametrize(("item", "reason"), [("word " * (MAX_TOKENS + 1), Reason.TEXT_TOO_LONG), (" ", Reason.EMPTY_QUERY)])
+def test_what_has_no_vector_has_no_phrases(encoder: Encoder, item: str, reason: Reason) -> None:
+    with pytest.raises(AtomasError) as caught:
+        encoder.encode_texts_and_phrases(["fine", item])
+    assert caught.value.reason is reason
+    with pytest.raises(AtomasError) as caught:
+        encoder.encode_molecules_and_fragments(["C" * (MAX_TOKENS + 1)])
+    assert caught.value.reason is Reason.TOO_LARGE
+
+
+def test_a_model_without_hierarchy_gives_the_vectors_and_no_parts() -> None:
+    model = Model(small_checkpoint(max_tokens=MAX_TOKENS))
+    plain = LocalEncoder(model, TokenBudgetBatcher(model), "1")
+    for bare in (plain, FakeEncoder(max_tokens=MAX_TOKENS)):
+        assert bare.model.fragment_dimension == 0
+        for in_parts, encode, items in (
+            (bare.encode_texts_and_phrases, bare.encode_texts, TEXTS),
+            (bare.encode_molecules_and_fragments, bare.encode_molecules, SMILES),
+        ):
+            found = in_parts(items)
+            np.testing.assert_allclose(np.stack([vector for vector, _ in found]), encode(items), atol=1e-5)
+            assert not any(parts for _, parts in found)
+    plain.close()
 
 
 def test_an_explanation_weighs_phrases_and_atoms(encoder: Encoder) -> None:

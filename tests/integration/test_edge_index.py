@@ -7,6 +7,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event
@@ -24,7 +25,7 @@ from server.domain.compounds import JsonValue
 from server.domain.errors import AtomasError, Reason
 from server.domain.filters import Condition
 from server.domain.search import VECTOR_LEGS, Leg
-from server.ports import Point
+from server.ports import Parts, Point
 from tests.contract.indexes import MEMORY
 from tests.fakes_index import FakeIndex
 
@@ -425,7 +426,7 @@ def test_closing_ends_a_running_optimisation(folder: Path, monkeypatch: pytest.M
 
 
 def test_the_optimiser_can_be_stopped_and_says_why_it_failed(folder: Path) -> None:
-    shard = edge_shard.EdgeShard.create(folder, DIMENSION, 100)
+    shard = edge_shard.EdgeShard.create(folder, DIMENSION, 0, 100)
     shard.close()
     stopping = Event()
     stopping.set()
@@ -461,9 +462,40 @@ def test_numbers_of_very_many_names_are_found_though_only_some_are_indexed(folde
 
 def test_a_half_created_index_is_created_anew(folder: Path) -> None:
     place = IndexFolder(folder)
-    edge_shard.EdgeShard.create(place.shard("half"), DIMENSION, 100).close()
+    edge_shard.EdgeShard.create(place.shard("half"), DIMENSION, 0, 100).close()
     place.close()
     index = EdgeIndex.open(folder, "m1", DIMENSION)
     assert index.count() == 0
     assert not place.shard("half").exists()
     index.close()
+
+
+def test_fragments_are_compared_alike_before_and_after_an_optimisation_and_get_no_graph_and_no_copy(folder: Path) -> None:
+    oracle = FakeIndex("m1", DIMENSION, 8)
+    index = EdgeIndex.open(folder, "m1", DIMENSION, fragment_dimension=8, optimise_points=300)
+    random = np.random.default_rng(4)
+    stored = [
+        replace(point, fragments=random.standard_normal((1 + number % 4, 8)).astype(np.float32))
+        for number, point in enumerate(points(0, 400))
+    ]
+    asked = [(Parts(random.standard_normal((3, 8)).astype(np.float32), np.array([0.2, 0.3, 0.5], np.float32)), [p.id for p in stored[::4]])]
+    try:
+        for store in (index, oracle):
+            store.upsert(stored[:250])
+        before = index.align(asked)
+        for store in (index, oracle):
+            store.upsert(stored[250:])
+        running = index.running_optimisation()
+        assert running is not None
+        running.join()
+        [expected], [found] = oracle.align(asked), index.align(asked)
+        assert found == pytest.approx(expected, abs=0.02)
+        assert {id: found[id] for id in before[0]} == pytest.approx(before[0], abs=1e-6)
+    finally:
+        index.close()
+    assert graphs(folder) >= 400
+    about_fragments = [path for path in folder.rglob("*") if path.is_file() and "fragments" in str(path)]
+    assert about_fragments
+    assert not [path for path in about_fragments if "quantized" in path.name]
+    # Links of a graph of a hundred points and more take more than a block.
+    assert all(path.stat().st_size < 4_096 for path in about_fragments if "vector_index" in str(path))

@@ -7,6 +7,7 @@ from contextlib import closing
 import grpc
 import numpy as np
 import pytest
+from qdrant_client import models
 from qdrant_client.conversions.conversion import GrpcToRest
 
 from deploy.index_server import WireServer, wire_server
@@ -42,14 +43,29 @@ def test_a_collection_is_created_for_scale(wire: tuple[str, WireServer]) -> None
     created = server.created("atomas_m1")
     assert (created.shard_number, created.replication_factor, created.write_consistency_factor) == (6, 2, 2)
     assert created.on_disk_payload
-    assert created.quantization_config.scalar.always_ram
     vectors = GrpcToRest.convert_vectors_config(created.vectors_config)
     assert isinstance(vectors, dict)
+    for params in vectors.values():
+        assert isinstance(params.quantization_config, models.ScalarQuantization)
+        assert params.quantization_config.scalar.always_ram
     assert {name: (params.size, params.on_disk) for name, params in vectors.items()} == {
         leg.value: (DIMENSION, True) for leg in VECTOR_LEGS
     }
     assert server.tenants == ["library"]
     assert set(server.indexed("atomas_m1")) == {"library", "terms", *DESCRIPTOR_PATHS, "numbers.metadata-2e-year"}
+
+
+def test_fragments_lie_on_disk_without_a_graph_and_without_a_second_copy(wire: tuple[str, WireServer]) -> None:
+    url, server = wire
+    QdrantIndex(url, "m1", DIMENSION, fragment_dimension=4).close()
+    vectors = GrpcToRest.convert_vectors_config(server.created("atomas_m1").vectors_config)
+    assert isinstance(vectors, dict)
+    fragments = vectors[Leg.FRAGMENTS.value]
+    assert (fragments.size, fragments.on_disk, fragments.quantization_config) == (4, True, None)
+    assert (fragments.distance, fragments.datatype) == (models.Distance.DOT, models.Datatype.TURBO8)
+    assert fragments.hnsw_config is not None
+    assert fragments.hnsw_config.m == 0
+    assert not server.created("atomas_m1").HasField("quantization_config")
 
 
 def test_opening_again_creates_nothing(wire: tuple[str, WireServer]) -> None:

@@ -33,8 +33,13 @@ class World:
 @pytest.fixture
 def world() -> World:
     """An empty service."""
-    encoder, queue, storage = FakeEncoder(), FakeQueue(), FakeStorage()
-    index = FakeIndex(encoder.model.version, encoder.model.dimension)
+    return world_of(FakeEncoder())
+
+
+def world_of(encoder: FakeEncoder) -> World:
+    """An empty service with this model."""
+    queue, storage = FakeQueue(), FakeStorage()
+    index = FakeIndex(encoder.model.version, encoder.model.dimension, encoder.model.fragment_dimension)
     database = FakeDatabase()
     places = FakePlaces([(encoder, index)])
     models = live_models(database, places)

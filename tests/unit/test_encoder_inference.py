@@ -29,6 +29,33 @@ def test_vectors_are_the_same_alone_and_in_any_batch(encoder: Encoder) -> None:
         np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
 
 
+@pytest.mark.parametrize("layers", [0, 2])
+def test_fragments_and_phrases_are_level_one_alone_and_in_any_batch_beside_the_same_vectors(layers: int) -> None:
+    encoder = Encoder(small_checkpoint(layers=layers, hierarchy_width=16))
+    texts, molecules = [pair.text for pair in sample_pairs()[:25]], [pair.smiles for pair in sample_pairs()[:25]]
+    for items, in_parts, vectors_of, levels_of in (
+        (texts, encoder.texts_and_phrases, encoder.encode_texts, encoder.text_levels),
+        (molecules, encoder.molecules_and_fragments, encoder.encode_molecules, encoder.molecule_levels),
+    ):
+        together, vectors, levels = in_parts(items), vectors_of(items), levels_of(items)
+        for item, (vector, parts), expected, (_, level, _) in zip(items, together, vectors, levels, strict=True):
+            np.testing.assert_allclose(vector, expected, atol=1e-6)
+            units = level.tokens_KD.numpy() / np.linalg.norm(level.tokens_KD.numpy(), axis=1, keepdims=True)
+            np.testing.assert_allclose(parts.vectors_KD, units, atol=1e-5)
+            np.testing.assert_allclose(parts.weights_K, level.weights_K.numpy(), atol=1e-6)
+            [(_, alone)] = in_parts([item])
+            np.testing.assert_allclose(alone.vectors_KD, parts.vectors_KD, atol=1e-4)
+            np.testing.assert_allclose(alone.weights_K, parts.weights_K, atol=1e-4)
+            [(_, again)] = in_parts([item])
+            assert np.array_equal(again.vectors_KD, alone.vectors_KD)
+
+
+def test_a_model_without_hierarchy_has_no_fragments() -> None:
+    assert BAG.fragment_dimension == 0
+    with pytest.raises(ValueError, match="no hierarchy"):
+        BAG.texts_and_phrases(["an acid"])
+
+
 def test_vectors_keep_the_order_of_the_input() -> None:
     texts = ["acid", "a much longer text about an acid and its ester", "ester", "the salt of an acid"]
     np.testing.assert_allclose(SMALL.encode_texts(texts)[::-1], SMALL.encode_texts(texts[::-1]), atol=1e-5)

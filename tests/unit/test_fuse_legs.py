@@ -2,12 +2,13 @@
 
 from uuid import UUID
 
+import numpy as np
 import pytest
 
 from server.domain.errors import AtomasError, Reason
 from server.domain.search import Kind, Leg
-from server.ports import ScoredPoint
-from server.usecases.fuse_legs import USUAL_WEIGHTS, fuse, leg_scores, weights_of
+from server.ports import Parts, ScoredPoint
+from server.usecases.fuse_legs import MAX_PHRASES, USUAL_WEIGHTS, fuse, heaviest, leg_scores, realign, weights_of
 
 ONE, TWO, THREE = (UUID(int=i) for i in (1, 2, 3))
 
@@ -62,9 +63,28 @@ def test_every_leg_says_score_rank_and_weight_of_every_hit() -> None:
     assert [(leg.leg, leg.score, leg.rank) for leg in said[ONE]] == [(Leg.MOLECULES, 0.9, 1), (Leg.LEXICAL, 0.0, 0)]
 
 
+def test_aligned_hits_are_ordered_again_and_the_others_stay_behind() -> None:
+    fused = {ONE: 0.8, TWO: 0.7, THREE: 0.69}
+    assert realign(fused, points(two=0.9, one=0.3), 2.0, 1.0) == pytest.approx({TWO: 2.3 / 3, ONE: 1.9 / 3, THREE: 1.68 / 3})
+    assert list(realign(fused, points(two=0.9, one=0.3), 2.0, 1.0)) == [TWO, ONE, THREE]
+    assert list(realign(fused, points(two=0.9, one=0.8), 2.0, 0.1)) == [ONE, TWO, THREE]
+    assert realign(fused, [], 2.0, 1.0) == fused
+
+
+def test_of_many_phrases_the_heaviest_stay_in_order() -> None:
+    weights = np.arange(1, MAX_PHRASES + 11, dtype=np.float32)
+    kept = heaviest(Parts(np.arange(MAX_PHRASES + 10, dtype=np.float32)[:, None], (weights / weights.sum()).astype(np.float32)))
+    assert kept.vectors[:, 0].tolist() == list(range(10, MAX_PHRASES + 10))
+    assert kept.weights.sum() == pytest.approx(1.0)
+    assert kept.weights[0] / kept.weights[-1] == pytest.approx(11 / (MAX_PHRASES + 10))
+    few = Parts(np.ones((3, 1), np.float32), np.ones(3, np.float32) / 3)
+    assert heaviest(few) is few
+
+
 def test_weights_are_the_usual_ones_unless_told() -> None:
     assert weights_of(Kind.TEXT, None, {}) == dict(USUAL_WEIGHTS[Kind.TEXT])
-    assert weights_of(Kind.TEXT, None, {Leg.TEXTS: 0, Leg.LEXICAL: 2}) == {Leg.MOLECULES: 1.0, Leg.LEXICAL: 2}
+    fragments = USUAL_WEIGHTS[Kind.TEXT][Leg.FRAGMENTS]
+    assert weights_of(Kind.TEXT, None, {Leg.TEXTS: 0, Leg.LEXICAL: 2}) == {Leg.MOLECULES: 1.0, Leg.LEXICAL: 2, Leg.FRAGMENTS: fragments}
     assert weights_of(Kind.STRUCTURE, frozenset({Leg.TEXTS}), {}) == {Leg.TEXTS: 1.0}
     assert weights_of(Kind.STRUCTURE, None, {Leg.LEXICAL: 0})
 
@@ -74,6 +94,7 @@ def test_weights_are_the_usual_ones_unless_told() -> None:
     [
         (Kind.TEXT, {Leg.MOLECULES: 0, Leg.TEXTS: 0, Leg.LEXICAL: 0}),
         (Kind.TEXT, {Leg.TEXTS: -1}),
+        (Kind.STRUCTURE, {Leg.FRAGMENTS: 1}),
         (Kind.TEXT, {Leg.TEXTS: float("nan")}),
         (Kind.TEXT, {Leg.TEXTS: float("inf")}),
         (Kind.STRUCTURE, {Leg.LEXICAL: 1}),

@@ -59,8 +59,13 @@ texts = st.text(max_size=20)
 messages: st.SearchStrategy[Job | EncodeItems | EncodeAnswer] = st.one_of(
     *(st.from_type(kind) for kind in JOBS),
     st.builds(EncodeItems, st.sampled_from(["text", "molecule"]), st.lists(texts).map(tuple), texts, st.floats(0, 1e10)),
-    st.builds(EncodeAnswer, texts, texts, texts),
+    st.builds(EncodeAnswer, texts, texts, st.lists(st.integers(0, 9)).map(tuple), texts, texts, texts),
 )
+
+
+def test_an_answer_says_nothing_of_what_it_does_not_hold_so_that_servers_of_before_read_it() -> None:
+    assert to_payload(EncodeAnswer(vectors="AAAA")) == {"vectors": "AAAA"}
+    assert to_payload(EncodeAnswer(reason="EMPTY_QUERY", message="Nothing.")) == {"reason": "EMPTY_QUERY", "message": "Nothing."}
 
 
 @given(messages)

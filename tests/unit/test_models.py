@@ -1,6 +1,7 @@
 """A second model beside the serving one: filled while imports go on, compared, activated, rolled back, deleted."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -314,3 +315,10 @@ def test_the_database_says_who_serves_and_a_lost_checkpoint_gives_way(world: Wor
             "fake": ModelState.DELETING,
             "second": ModelState.SERVING,
         }
+
+
+def test_a_model_of_before_is_told_of_its_fragments_when_the_service_starts(world: World) -> None:
+    known = replace(world.encoder.model, fragment_dimension=16)
+    assert settle_serving(known, "", lambda model: True, world.ports.database).model == known
+    with world.ports.database.reading() as transaction:
+        assert transaction.models.get(known.version).model == known

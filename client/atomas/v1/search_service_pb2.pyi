@@ -281,9 +281,9 @@ class LegScore(google.protobuf.message.Message):
     RANK_FIELD_NUMBER: builtins.int
     WEIGHT_FIELD_NUMBER: builtins.int
     leg: builtins.str
-    """`molecules`, `texts`, `lexical`, `fingerprints` or `hierarchy`."""
+    """`molecules`, `texts`, `lexical`, `fingerprints` or `fragments`."""
     score: builtins.float
-    """Cosine similarity of vectors, BM25 of words, Tanimoto similarity of fingerprints, or weighted alignment of the hierarchy."""
+    """Cosine similarity of vectors, BM25 of words, Tanimoto similarity of fingerprints, or weighted alignment of phrases with fragments."""
     rank: builtins.int
     """Rank in this leg alone, from 1; 0 when the hit lies beyond what the leg looked at."""
     weight: builtins.float

@@ -41,6 +41,7 @@ class SqlModels:
             "path": model.path,
             "dimension": model.model.dimension,
             "max_tokens": model.model.max_tokens,
+            "fragment_dimension": model.model.fragment_dimension,
             "molecule_standard": model.model.molecule_standard,
             "fill": model.fill,
             "filled": model.filled,
@@ -76,7 +77,7 @@ class SqlModels:
 
 def _model_from(row: AnyRow) -> StoredModel:
     return StoredModel(
-        model=ModelVersion(row.version, row.dimension, row.molecule_standard or "", row.max_tokens),
+        model=ModelVersion(row.version, row.dimension, row.molecule_standard or "", row.max_tokens, row.fragment_dimension),
         state=ModelState(row.state),
         path=row.path or "",
         fill=row.fill,

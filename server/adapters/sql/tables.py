@@ -146,6 +146,8 @@ model_versions = Table(
     Column("path", PlainText),
     Column("dimension", Integer, nullable=False, server_default="0"),
     Column("max_tokens", Integer, nullable=False, server_default="0"),
+    # Of a row from before there was this column 0, until the model is next configured or filled.
+    Column("fragment_dimension", Integer, nullable=False, server_default="0"),
     Column("molecule_standard", PlainText),
     # Number and progress of the fill.
     Column("fill", Integer, nullable=False, server_default="0"),

@@ -8,7 +8,7 @@ const LEGS = {
   texts: ["Text", "Meaning of the query against what is said of the compound"],
   lexical: ["Words", "Words of the query in names and descriptions"],
   fingerprints: ["Fingerprint", "Tanimoto similarity of the structures"],
-  hierarchy: ["Hierarchy", "Phrases of the query against fragments of the structure"],
+  fragments: ["Fragments", "Phrases of the query against fragments of the structure"],
 };
 
 export const compoundAddress = (name) => `/?compound=${encodeURIComponent(name)}`;
