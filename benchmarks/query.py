@@ -1,4 +1,4 @@
-"""Text queries through gRPC against encoding plus a raw engine query in the same process: the service's own share of the latency.
+"""Text queries through gRPC, with and without fragments, against encoding plus raw engine queries in the same process: the service's own share.
 
 python -m benchmarks.query [--compounds 5000] [--queries 300]
 """
@@ -21,14 +21,16 @@ from server.observability import configure_logs
 from server.ports import Ports, Question
 from server.rpc.app import App
 from server.settings import Settings
+from server.usecases.fuse_legs import REALIGNED, heaviest
 from server.usecases.search_compounds import SHALLOW_REACH
 from server.usecases.words import query_weights
 
-LIMIT_RATIO = 1.5
+LIMIT_RATIO, LIMIT_ADDED_MILLISECONDS = 1.5, 4
+RAW, THROUGH = NAMES = ("encode + raw engine queries", "through gRPC")
 
 
 def main() -> None:
-    """Prints both medians and their ratio."""
+    """Prints the medians and their ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--compounds", type=int, default=5_000)
     parser.add_argument("--queries", type=int, default=300)
@@ -44,23 +46,34 @@ def main() -> None:
         ):
             client.import_compounds(library, library="chebi")
             texts = queries(options.queries)
-            raw, whole = [], []
-            # Interleaved, so that noise of the machine meets both alike.
+            taken: dict[tuple[str, bool], list[float]] = {(name, with_): [] for name in NAMES for with_ in (True, False)}
+            # Interleaved, so that noise of the machine meets all alike.
             for text in texts:
-                raw.append(seconds(partial(raw_search, text, ports)))
-                whole.append(seconds(partial(client.search, text, library="chebi", limit=10)))
-    middle, through = statistics.median(raw), statistics.median(whole)
+                for with_ in (True, False):
+                    weights = {} if with_ else {"fragments": 0.0}
+                    taken[RAW, with_].append(seconds(partial(raw_search, text, ports, with_)))
+                    taken[THROUGH, with_].append(seconds(partial(client.search, text, library="chebi", limit=10, weights=weights)))
     print(f"{len(texts)} text queries over {options.compounds} compounds, limit 10, one caller")
-    print(f"encode + raw engine query  median {middle * 1e3:7.2f} ms")
-    print(f"through gRPC               median {through * 1e3:7.2f} ms")
-    print(f"ratio {through / middle:.2f} (limit {LIMIT_RATIO})")
+    medians = {key: statistics.median(values) * 1e3 for key, values in taken.items()}
+    for with_ in (True, False):
+        print("with fragments" if with_ else "without fragments")
+        for name in NAMES:
+            print(f"  {name:28s} median {medians[name, with_]:7.2f} ms")
+        print(f"  ratio {medians[THROUGH, with_] / medians[RAW, with_]:.2f} (limit {LIMIT_RATIO})")
+    added = [one - other for one, other in zip(taken[THROUGH, True], taken[THROUGH, False], strict=True)]
+    print(f"fragments add, query by query: median {statistics.median(added) * 1e3:.2f} ms (limit {LIMIT_ADDED_MILLISECONDS})")
 
 
-def raw_search(text: str, ports: Ports) -> None:
-    """What no text search can do without: a vector, and one engine call for all legs at the depth that fusion needs."""
-    vector = ports.encoder.encode_texts([text])[0]
+def raw_search(text: str, ports: Ports, fragments: bool) -> None:
+    """What no text search can do without: a vector, one engine call for all legs at the depth that fusion needs; phrases, and a call for them."""
+    if fragments:
+        [(vector, phrases)] = ports.encoder.encode_texts_and_phrases([text])
+    else:
+        vector = ports.encoder.encode_texts([text])[0]
     questions = [*(Question(leg, vector) for leg in VECTOR_LEGS), Question(Leg.LEXICAL, query_weights(text))]
-    ports.index.search_legs(questions, SHALLOW_REACH, ["chebi"])
+    [first, *_] = ports.index.search_legs(questions, SHALLOW_REACH, ["chebi"])
+    if fragments:
+        ports.index.align([(heaviest(phrases), [point.id for point in first[:REALIGNED]])])
 
 
 def seconds(call: Callable[[], object]) -> float:

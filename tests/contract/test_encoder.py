@@ -156,9 +156,9 @@ def test_phrases_and_fragments_are_unit_vectors_with_weights_beside_the_same_vec
 
 
 def test_many_texts_keep_their_own_phrases_whatever_their_number(encoder: Encoder) -> None:
-    texts = ["word " * (1 + n % 40) + f"number {n}" for n in range(70)]
+    texts = ["word " * (1 + n % 40) + f"number {n}" for n in range(40)]
     found = encoder.encode_texts_and_phrases(texts)
-    for n in (0, 31, 32, 69):
+    for n in (0, 31, 32, 39):
         [(_, alone)] = encoder.encode_texts_and_phrases([texts[n]])
         np.testing.assert_allclose(found[n][1].vectors, alone.vectors, atol=1e-4)
 

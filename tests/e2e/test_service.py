@@ -37,6 +37,21 @@ def test_a_texts_own_words_find_its_compound(client: Client) -> None:
     assert described.inchikey in [hit.compound.inchikey for hit in hits]
 
 
+def test_phrases_are_compared_with_fragments_unless_told_otherwise(client: Client) -> None:
+    text = "a steroid ester with an 11-oxo group and a chlorine atom"
+    hits = client.search(text, library="chebi", limit=20)
+    fragments = {hit.compound.inchikey: leg for hit in hits for leg in hit.legs if leg.leg == "fragments"}
+    assert len(fragments) == 20
+    assert all(leg.score > 0 and 1 <= leg.rank <= 100 and leg.weight > 0 for leg in fragments.values())
+    without = client.search(text, library="chebi", limit=20, weights={"fragments": 0})
+    assert "fragments" not in {leg.leg for hit in without for leg in hit.legs}
+    [alone] = client.search(text, library="chebi", limit=1, weights={"fragments": 1e6})
+    assert [leg.rank for leg in alone.legs if leg.leg == "fragments"] == [1]
+    [batched] = client.search_many([text], library="chebi", limit=20)
+    assert batched.result is not None
+    assert [hit.compound.inchikey for hit in batched.result.hits] == [hit.compound.inchikey for hit in hits]
+
+
 def test_a_structure_finds_the_texts_about_it(client: Client) -> None:
     hits = client.search(structure=SPELLINGS[0], library="chebi", target="texts", limit=5)
     assert len(hits) == 5

@@ -32,7 +32,7 @@ def test_vectors_are_the_same_alone_and_in_any_batch(encoder: Encoder) -> None:
 @pytest.mark.parametrize("layers", [0, 2])
 def test_fragments_and_phrases_are_level_one_alone_and_in_any_batch_beside_the_same_vectors(layers: int) -> None:
     encoder = Encoder(small_checkpoint(layers=layers, hierarchy_width=16))
-    texts, molecules = [pair.text for pair in sample_pairs()[:25]], [pair.smiles for pair in sample_pairs()[:25]]
+    texts, molecules = [pair.text for pair in sample_pairs()[:8]], [pair.smiles for pair in sample_pairs()[:8]]
     for items, in_parts, vectors_of, levels_of in (
         (texts, encoder.texts_and_phrases, encoder.encode_texts, encoder.text_levels),
         (molecules, encoder.molecules_and_fragments, encoder.encode_molecules, encoder.molecule_levels),
@@ -46,8 +46,6 @@ def test_fragments_and_phrases_are_level_one_alone_and_in_any_batch_beside_the_s
             [(_, alone)] = in_parts([item])
             np.testing.assert_allclose(alone.vectors_KD, parts.vectors_KD, atol=1e-4)
             np.testing.assert_allclose(alone.weights_K, parts.weights_K, atol=1e-4)
-            [(_, again)] = in_parts([item])
-            assert np.array_equal(again.vectors_KD, alone.vectors_KD)
 
 
 def test_a_model_without_hierarchy_has_no_fragments() -> None:

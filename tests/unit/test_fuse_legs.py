@@ -72,12 +72,13 @@ def test_aligned_hits_are_ordered_again_and_the_others_stay_behind() -> None:
 
 
 def test_of_many_phrases_the_heaviest_stay_in_order() -> None:
-    weights = np.arange(1, MAX_PHRASES + 11, dtype=np.float32)
-    kept = heaviest(Parts(np.arange(MAX_PHRASES + 10, dtype=np.float32)[:, None], (weights / weights.sum()).astype(np.float32)))
+    numbers = np.arange(1, MAX_PHRASES + 11)
+    weights = np.asarray(numbers / numbers.sum(), np.float32)
+    kept = heaviest(Parts(np.arange(MAX_PHRASES + 10, dtype=np.float32)[:, None], weights))
     assert kept.vectors[:, 0].tolist() == list(range(10, MAX_PHRASES + 10))
     assert kept.weights.sum() == pytest.approx(1.0)
     assert kept.weights[0] / kept.weights[-1] == pytest.approx(11 / (MAX_PHRASES + 10))
-    few = Parts(np.ones((3, 1), np.float32), np.ones(3, np.float32) / 3)
+    few = Parts(np.ones((3, 1), np.float32), np.full(3, 1 / 3, np.float32))
     assert heaviest(few) is few
 
 
