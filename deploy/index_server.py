@@ -24,6 +24,7 @@ from qdrant_client import grpc as wire
 from qdrant_client import models
 from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 
+from deploy.index_vectors import asked_vector, said_vectors, stored_vectors, vector_params
 from server.adapters.edge_shard import POINTS_PER_FLUSH, edge_filter
 
 
@@ -128,7 +129,7 @@ class WireServer:
         vectors = GrpcToRest.convert_vectors_config(request.vectors_config)
         assert isinstance(vectors, dict)
         config = edge.EdgeConfig(
-            vectors={key: _vector_params(params) for key, params in vectors.items()},
+            vectors={key: vector_params(params) for key, params in vectors.items()},
             sparse_vectors={key: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf) for key in request.sparse_vectors_config.map},
         )
         folder = self._place(name)
@@ -265,7 +266,7 @@ class _Points(wire.PointsServicer):
             size=asked.size, distance=asked.distance, multivector_config=asked.multivector_config, datatype=asked.datatype
         )
         collection.created.vectors_config.params_map.map[request.vector_name].CopyFrom(config)
-        params = _vector_params(GrpcToRest.convert_vector_params(config))
+        params = vector_params(GrpcToRest.convert_vector_params(config))
         return _updated(
             collection.shard,
             edge.UpdateOperation.create_dense_vector(
@@ -276,7 +277,7 @@ class _Points(wire.PointsServicer):
     def Upsert(self, request: Any, context: grpc.ServicerContext) -> Any:
         collection = self._server.find("Upsert", request, context)
         points = [GrpcToRest.convert_point_struct(point) for point in request.points]
-        collection.upsert([edge.Point(p.id, _stored(p.vector), p.payload) for p in points])
+        collection.upsert([edge.Point(p.id, stored_vectors(p.vector), p.payload) for p in points])
         return _completed()
 
     def Delete(self, request: Any, context: grpc.ServicerContext) -> Any:
@@ -315,7 +316,9 @@ class _Points(wire.PointsServicer):
         records = shard.retrieve([GrpcToRest.convert_point_id(id) for id in request.ids], payload, vectors)
         return wire.GetResponse(
             result=[
-                RestToGrpc.convert_record(models.Record(id=str(record.id), vector=_said(record.vector), payload=record.payload or {}))
+                RestToGrpc.convert_record(
+                    models.Record(id=str(record.id), vector=said_vectors(record.vector), payload=record.payload or {})
+                )
                 for record in records
             ]
         )
@@ -338,41 +341,10 @@ def _query(request: models.QueryRequest) -> "edge.QueryRequest":
     assert isinstance(request.query, models.NearestQuery)
     return edge.QueryRequest(
         limit=request.limit,
-        query=edge.Query.Nearest(_asked(request.query.nearest), request.using),
+        query=edge.Query.Nearest(asked_vector(request.query.nearest), request.using),
         filter=None if request.filter is None else edge_filter(request.filter),
         with_payload=request.with_payload,
     )
-
-
-def _vector_params(params: models.VectorParams) -> "edge.EdgeVectorParams":
-    if params.multivector_config is None:
-        return edge.EdgeVectorParams(size=params.size, distance=edge.Distance.Cosine)
-    # The one kind of several vectors for a point that the index asks for.
-    return edge.EdgeVectorParams(
-        size=params.size,
-        distance=edge.Distance.Dot,
-        multivector_config=edge.MultiVectorConfig(edge.MultiVectorComparator.MaxSim),
-        datatype=edge.VectorStorageDatatype.Turbo8,
-        hnsw_config=edge.HnswIndexConfig(m=0, ef_construct=4, full_scan_threshold=10),
-    )
-
-
-def _stored(vectors: Any) -> dict[str, Any]:
-    return {name: _asked(vector) for name, vector in vectors.items()}
-
-
-def _asked(vector: Any) -> Any:
-    return edge.SparseVector(vector.indices, vector.values) if isinstance(vector, models.SparseVector) else vector
-
-
-def _said(vectors: Any) -> dict[str, Any] | None:
-    """Vectors of a record as the client's own classes; None when none were asked for."""
-    if not isinstance(vectors, dict):
-        return None
-    return {
-        name: models.SparseVector(indices=vector.indices, values=vector.values) if isinstance(vector, edge.SparseVector) else vector
-        for name, vector in vectors.items()
-    }
 
 
 def _hit(hit: Any) -> models.ScoredPoint:
