@@ -60,19 +60,22 @@ def fuse(found: Mapping[Leg, Sequence[ScoredPoint]], weights: Mapping[Leg, float
     if len(found) == 1:
         return {point.id: point.score for points in found.values() for point in points}
     total = sum(weights[leg] for leg in found)
-    # By number: hashing a UUID costs more than all the rest of the fusion.
-    ids = {point.id.int: point.id for points in found.values() for point in points}
-    scores = dict.fromkeys(ids, 0.0)
+    ids: dict[int, UUID] = {}
+    # By how much each point is ahead of one that no leg returned. By number: hashing a UUID costs more than all the rest of the fusion.
+    ahead: dict[int, float] = {}
+    unseen = 0.0
     for leg, points in found.items():
         if not points:
             continue
         # BM25 has no upper bound; cosines and Tanimoto similarities are comparable as they are.
         share = weights[leg] / total / (points[0].score if leg is Leg.LEXICAL else 1.0)
-        known = {point.id.int: point.score for point in points}
         otherwise = 0.0 if leg is Leg.LEXICAL and len(points) < depth else points[-1].score
-        for id in ids:
-            scores[id] += share * known.get(id, otherwise)
-    return {ids[number]: score for number, score in sorted(scores.items(), key=lambda item: (-item[1], item[0]))}
+        unseen += share * otherwise
+        for id, score in points:
+            number = id.int
+            ids[number] = id
+            ahead[number] = ahead.get(number, 0.0) + share * (score - otherwise)
+    return {ids[number]: unseen + score for number, score in sorted(ahead.items(), key=lambda item: (-item[1], item[0]))}
 
 
 def heaviest(phrases: Parts) -> Parts:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from itertools import islice
 from typing import TypeVar
 from uuid import UUID
@@ -81,6 +82,11 @@ class _Search:
     def excluded(self) -> UUID | None:
         return None if self.understood.excluded is None else point_id(*self.understood.excluded)
 
+    def without_asked(self, points: list[ScoredPoint]) -> list[ScoredPoint]:
+        """The points but for the compound that asks for its neighbours."""
+        excluded = self.excluded
+        return points if excluded is None else [point for point in points if point.id != excluded]
+
     @property
     def depth(self) -> int:
         """How much each leg is asked for; one hit more than the page tells whether another page follows."""
@@ -123,9 +129,12 @@ def search_many(
     results: dict[int, SearchPage | AtomasError] = {}
     searches: dict[int, _Search] = {}
     with timings.stage("prepare"), ports.database.reading() as transaction:
+        # Searches of one call mostly ask the same libraries.
+        fields_of = cache(partial(_metadata_fields, transaction=transaction))
         for place, (query, filter_text) in enumerate(queries):
             try:
-                searches[place] = _prepared(query, filter_text, transaction, ports, max_text_characters)
+                filter = parse_filter(filter_text, fields_of(query.within, bool(filter_text)))
+                searches[place] = _prepared(query, filter, transaction, ports, max_text_characters)
             except AtomasError as error:
                 results[place] = error
     with timings.stage("structures"):
@@ -158,9 +167,7 @@ def search_many(
     return [results[place] for place in range(len(queries))]
 
 
-def _prepared(query: Query, filter_text: str, transaction: Transaction, ports: Ports, max_text_characters: int) -> _Search:
-    fields = _metadata_fields(query.within, bool(filter_text), transaction)
-    filter = parse_filter(filter_text, fields)
+def _prepared(query: Query, filter: Filter | None, transaction: Transaction, ports: Ports, max_text_characters: int) -> _Search:
     understood = _understood(query, filter, transaction, ports, max_text_characters)
     weights = weights_of(understood.interpretation.kind, query.legs, query.weights)
     if Leg.FRAGMENTS in weights and not ports.encoder.model.fragment_dimension:
@@ -255,7 +262,7 @@ def _ask(alike: Sequence[_Search], ports: Ports) -> None:
     first = alike[0]
     answers = ports.index.search_legs([question for _, _, question in asked], first.depth, first.query.within, first.query.filter)
     for (search, leg, _), points in zip(asked, answers, strict=True):
-        search.found[leg] = [point for point in points if point.id != search.excluded]
+        search.found[leg] = search.without_asked(points)
 
 
 def _ask_fingerprints(search: _Search, ports: Ports) -> None:
@@ -271,7 +278,7 @@ def _ask_fingerprints(search: _Search, ports: Ports) -> None:
             raise
         search.weights = {leg: weight for leg, weight in search.weights.items() if leg is not Leg.FINGERPRINTS}
         return
-    search.found[Leg.FINGERPRINTS] = [point for point in points if point.id != search.excluded]
+    search.found[Leg.FINGERPRINTS] = search.without_asked(points)
 
 
 def _align(searches: Iterable[_Search], ports: Ports) -> None:
@@ -342,7 +349,8 @@ def _listed(search: _Search, ports: Ports) -> dict[UUID, float]:
 
 def _further(search: _Search, page: Sequence[UUID], ports: Ports) -> dict[Leg, dict[UUID, float]]:
     """Scores of hits in legs that did not reach them."""
-    reached = {leg: {point.id.int for point in points} for leg, points in search.found.items()}
+    shown = {id.int for id in page}
+    reached = {leg: shown.intersection(point.id.int for point in points) for leg, points in search.found.items()}
     missing = {leg: [id for id in page if id.int not in reached[leg]] for leg in search.found}
     fingerprints = missing.pop(Leg.FINGERPRINTS, [])
     further: dict[Leg, dict[UUID, float]] = {}
