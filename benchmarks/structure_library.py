@@ -5,19 +5,22 @@ import gzip
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from uuid import UUID
 
 from benchmarks.library import lines
+from deploy.services import INSTALL, Postgres
 from encoder.descriptors import fingerprint
 from encoder.molecules import MoleculeError, parse_smiles
 from encoder.normal_form import canonical
+from server.adapters.cartridge_structures import open_cartridge
+from server.adapters.chemistry_pool import ChemistryPool
 from server.adapters.keeper_process import KeeperProcess
 from server.adapters.rdkit_structures import RdkitStructures
 from server.domain.compounds import point_id
-from server.ports import StructureEntry
+from server.ports import StructureEntry, StructureIndex
 
 LIBRARY = "chebi"
 
@@ -58,6 +61,29 @@ def filled_index(entries: list[StructureEntry], pattern_seconds: float = 60.0) -
             yield index
         finally:
             index.close()
+
+
+@contextmanager
+def filled_cartridge(entries: list[StructureEntry], pattern_seconds: float = 60.0) -> Iterator[StructureIndex]:
+    """The RDKit cartridge with these structures, in a PostgreSQL of its own that is gone afterwards; says what filling it costs."""
+    with TemporaryDirectory(prefix="atomas-cartridge-") as folder, closing(ChemistryPool(2)) as chemistry:
+        Path(folder).chmod(0o755)
+        server = Postgres(Path(folder) / "server")
+        server.start()
+        try:
+            index = open_cartridge(server.url, pattern_seconds, chemistry)
+            assert index is not None, f"PostgreSQL has no RDKit cartridge: run `{INSTALL}`."
+            with closing(index):
+                started = time.perf_counter()
+                for start in range(0, len(entries), 1_000):
+                    index.upsert(entries[start : start + 1_000])
+                index.declare_complete()
+                print(
+                    f"cartridge filled with {index.count():,} structures: {1e3 * (time.perf_counter() - started) / len(entries):.2f} ms each"
+                )
+                yield index
+        finally:
+            server.stop()
 
 
 def _read(count: int) -> Iterator[StructureEntry]:

@@ -1,24 +1,28 @@
 """Substructure search over the whole shipped library: is every answer exactly RDKit's, and how long does one take?
 
-python -m benchmarks.substructure [--patterns 200] [--cache FILE]
+python -m benchmarks.substructure [--patterns 200] [--cache FILE] [--cartridge]
 
 Patterns: functional groups, rare elements and SMARTS primitives written by hand; the rest are fragments of random compounds, small and large,
-half of them as SMILES and half as SMARTS. Brute force asks every molecule, unscreened.
+half of them as SMILES and half as SMARTS. Brute force asks every molecule, unscreened. With --cartridge PostgreSQL's is asked the same, pattern by
+pattern in turn with the keeper.
 """
 
 import argparse
 import os
 import random
 import time
+import uuid
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from rdkit import Chem
 
-from benchmarks.structure_library import LIBRARY, add_options, filled_index, structures
+from benchmarks.structure_library import LIBRARY, add_options, filled_cartridge, filled_index, structures
 from encoder.patterns import match_parameters, read_pattern
-from server.ports import StructureEntry
+from server.ports import StructureEntry, StructureIndex
 
 AIM_MILLISECONDS = 200
 MOLECULES_AT_ONCE = 2_000
@@ -40,28 +44,51 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser)
     parser.add_argument("--patterns", type=int, default=200)
+    parser.add_argument("--cartridge", action="store_true", help="ask the RDKit cartridge too")
     options = parser.parse_args()
     entries = structures(options)
     patterns = [*WRITTEN, *fragments(entries, max(0, options.patterns - len(WRITTEN)))][: options.patterns]
-    with filled_index(entries) as index:
-        answers, seconds, cpu = [], [], []
+    with ExitStack() as stack:
+        indexes: dict[str, StructureIndex] = {"keeper": stack.enter_context(filled_index(entries))}
+        if options.cartridge:
+            indexes["cartridge"] = stack.enter_context(filled_cartridge(entries))
+        asked = {name: Asked([], []) for name in indexes}
+        cpu = []
         for pattern in patterns:
-            started, worked = time.perf_counter(), children_cpu_seconds()
-            answers.append(set(index.containing(pattern, [LIBRARY])))
-            seconds.append(time.perf_counter() - started)
+            worked = children_cpu_seconds()
+            for name, index in indexes.items():
+                started = time.perf_counter()
+                asked[name].answers.append(set(index.containing(pattern, [LIBRARY])))
+                asked[name].seconds.append(time.perf_counter() - started)
             cpu.append(children_cpu_seconds() - worked)
-    sizes = np.array([len(answer) for answer in answers])
+    sizes = np.array([len(answer) for answer in asked["keeper"].answers])
     print(f"{len(patterns)} patterns over {len(entries):,} compounds; load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     print(
         f"hits: median {np.median(sizes):,.0f}, none {np.sum(sizes == 0)}, 1 to 10 {np.sum((sizes > 0) & (sizes <= 10))}, most {sizes.max():,}"
     )
-    for kind, measured in (("wall", seconds), ("keeper's processor time", cpu)):
-        middle, high, most = 1e3 * np.quantile(measured, (0.5, 0.9, 1.0))
-        print(f"milliseconds, {kind}: median {middle:.1f}, 90 % {high:.1f}, most {most:.1f} (aim: median {AIM_MILLISECONDS})")
-    wrong = [pattern for pattern, found, right in zip(patterns, answers, brute_force(entries, patterns), strict=True) if found != right]
-    print(f"exactly as brute force: {len(patterns) - len(wrong)} of {len(patterns)}")
-    for pattern in wrong:
-        print("  differs:", pattern)
+    right = brute_force(entries, patterns)
+    if not options.cartridge:
+        show("processor time", cpu)
+    for name, said in asked.items():
+        show(f"{name}, wall", said.seconds)
+        wrong = [pattern for pattern, found, expected in zip(patterns, said.answers, right, strict=True) if found != expected]
+        print(f"{name}: exactly as brute force: {len(patterns) - len(wrong)} of {len(patterns)}")
+        for pattern in wrong:
+            print("  differs:", pattern)
+
+
+@dataclass
+class Asked:
+    """What one index said to the patterns, and how long it took."""
+
+    answers: list[set[uuid.UUID]]
+    seconds: list[float]
+
+
+def show(kind: str, measured: Sequence[float]) -> None:
+    """One line of milliseconds."""
+    middle, high, most = 1e3 * np.quantile(measured, (0.5, 0.9, 1.0))
+    print(f"milliseconds, {kind}: median {middle:.1f}, 90 % {high:.1f}, most {most:.1f} (aim: median {AIM_MILLISECONDS})")
 
 
 def children_cpu_seconds() -> float:
@@ -89,10 +116,10 @@ def fragments(entries: Sequence[StructureEntry], count: int) -> list[str]:
     return found
 
 
-def brute_force(entries: Sequence[StructureEntry], patterns: Sequence[str]) -> list[set[object]]:
+def brute_force(entries: Sequence[StructureEntry], patterns: Sequence[str]) -> list[set[uuid.UUID]]:
     """Ids of the molecules that match, each molecule asked for each pattern."""
     queries, params = [read_pattern(pattern).query for pattern in patterns], match_parameters(1)
-    right: list[set[object]] = [set() for _ in patterns]
+    right: list[set[uuid.UUID]] = [set() for _ in patterns]
     for start in range(0, len(entries), MOLECULES_AT_ONCE):
         batch = [(entry.id, Chem.MolFromSmiles(entry.smiles)) for entry in entries[start : start + MOLECULES_AT_ONCE]]
         for query, ids in zip(queries, right, strict=True):

@@ -3,6 +3,9 @@
 set -euo pipefail
 packages=()
 ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || packages+=(postgresql)
+# The cartridge of the newest PostgreSQL that is here, or of the one that Debian brings.
+version=$(ls /usr/lib/postgresql 2>/dev/null | sort -n | tail -1)
+[ -e "/usr/share/postgresql/${version:-none}/extension/rdkit.control" ] || packages+=("postgresql-${version:-15}-rdkit")
 command -v redis-server >/dev/null || packages+=(redis-server)
 [ -x /usr/sbin/rabbitmq-server ] || command -v rabbitmq-server >/dev/null || packages+=(rabbitmq-server)
 # The portal's tests run in a real browser.

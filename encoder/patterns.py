@@ -31,6 +31,8 @@ class Pattern:
 
     query: Chem.Mol
     notation: Literal["smarts", "molecule"]
+    # The SMARTS, or the molecule as canonical SMILES, from which other toolkits can make the same query.
+    text: str
 
 
 def read_pattern(text: str, limits: Limits = DEFAULT_LIMITS) -> Pattern:
@@ -47,11 +49,12 @@ def read_pattern(text: str, limits: Limits = DEFAULT_LIMITS) -> Pattern:
         raise MoleculeError(Reason.EMPTY, "The pattern is empty: give SMARTS or SMILES.")
     if forced == "smiles" or (not forced and not _ATOMIC_NUMBER.search(body)):
         try:
-            return Pattern(Chem.AdjustQueryProperties(normal_form(parse_any(body, limits)).molecule, _ANY_ATOMS), "molecule")
+            form = normal_form(parse_any(body, limits))
+            return Pattern(Chem.AdjustQueryProperties(form.molecule, _ANY_ATOMS), "molecule", form.smiles)
         except MoleculeError as error:
             if forced or error.reason is Reason.TOO_LARGE or recognise(body) != "smiles":
                 raise
-    return Pattern(_smarts(body, limits), "smarts")
+    return Pattern(_smarts(body, limits), "smarts", body.strip())
 
 
 def matched_atoms(pattern: Pattern, molecule: Chem.Mol, most_matches: int = 1_000) -> list[int]:
@@ -66,6 +69,11 @@ def match_parameters(most_matches: int) -> Chem.SubstructMatchParameters:
     params.useChirality = False
     params.maxMatches = most_matches
     return params
+
+
+def misleads_screening(molecule: Chem.Mol) -> bool:
+    """Whether a bond counts as aromatic for RDKit's pattern fingerprint but not for its matching: the triple bond of an aryne."""
+    return any(bond.GetIsAromatic() and bond.GetBondType() != Chem.BondType.AROMATIC for bond in molecule.GetBonds())
 
 
 def required_elements(pattern: Pattern) -> list[int]:

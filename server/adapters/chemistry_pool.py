@@ -97,9 +97,10 @@ class ChemistryPool:
             tasks.append((rows, future))
         return _counted(work, [result for rows, future in tasks for result in self._collect(work, rows, future)])
 
-    def work_on_one(self, work: Work[T], structure: Structure) -> T | MoleculeError:
-        """Work that a query waits for: ahead of bulk work, with the shorter limit of time."""
-        return _counted(work, [self._alone(work, structure, self._query_limits)])[0]
+    def work_on_one(self, work: Work[T], structure: Structure, seconds: float | None = None) -> T | MoleculeError:
+        """Work that a query waits for: ahead of bulk work, with the shorter limit of time or one of its own."""
+        limits = self._query_limits if seconds is None else replace(self._query_limits, seconds=seconds)
+        return _counted(work, [self._alone(work, structure, limits)])[0]
 
     def close(self) -> None:
         """End the workers; what is in flight is abandoned. Further calls raise RuntimeError."""

@@ -13,7 +13,7 @@ from server.ports import ScoredPoint, StructureEntry
 
 # Bounds a message and a batch on disk to a few megabytes.
 ENTRIES_PER_CALL = 1_000
-_ID_BYTES, _SKELETON_LETTERS = 16, 14
+_SKELETON_LETTERS = 14
 
 
 class Keeper(Protocol):
@@ -142,9 +142,10 @@ def _packed(ids: Sequence[uuid.UUID]) -> bytes:
 
 
 def _ids(packed: bytes) -> list[uuid.UUID]:
-    return [uuid.UUID(bytes=packed[start : start + _ID_BYTES]) for start in range(0, len(packed), _ID_BYTES)]
+    halves = np.frombuffer(packed, ">u8").tolist()
+    return [uuid.UUID(int=high << 64 | low) for high, low in zip(halves[::2], halves[1::2], strict=True)]
 
 
 def _scored(answer: Message) -> list[ScoredPoint]:
     scores = np.frombuffer(answer.parts[1], "<f4").tolist()
-    return [ScoredPoint(id, score) for id, score in zip(_ids(answer.parts[0]), scores, strict=True)]
+    return list(map(ScoredPoint, _ids(answer.parts[0]), scores))

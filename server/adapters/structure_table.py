@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rdkit import Chem, DataStructs
 
 from encoder.descriptors import FINGERPRINT_BITS
-from encoder.patterns import Pattern, match_parameters, required_elements
+from encoder.patterns import Pattern, match_parameters, misleads_screening, required_elements
 
 Words = NDArray[np.uint64]
 Bytes = NDArray[np.uint8]
@@ -221,17 +221,12 @@ def _in_time(rows: Rows, deadline: float) -> Iterator[int]:
 
 def _query_bits(query: Chem.Mol) -> bytes:
     """Bits that every molecule has which holds the query."""
-    return bytes(len(_EVERY_BIT)) if _misleads_screening(query) else _pattern_bits(query)
+    return bytes(len(_EVERY_BIT)) if misleads_screening(query) else _pattern_bits(query)
 
 
 def _target_bits(molecule: Chem.Mol) -> bytes:
     """At least the bits of everything that the molecule holds."""
-    return _EVERY_BIT if _misleads_screening(molecule) else _pattern_bits(molecule)
-
-
-def _misleads_screening(molecule: Chem.Mol) -> bool:
-    """Whether a bond counts as aromatic for RDKit's pattern fingerprint but not for its matching: the triple bond of an aryne."""
-    return any(bond.GetIsAromatic() and bond.GetBondType() != Chem.BondType.AROMATIC for bond in molecule.GetBonds())
+    return _EVERY_BIT if misleads_screening(molecule) else _pattern_bits(molecule)
 
 
 def _pattern_bits(molecule: Chem.Mol) -> bytes:

@@ -29,6 +29,8 @@ EVERYDAY = _EVERYDAY.split()
 SEED, SALADS = 20_240_416, 96
 # As many of the meaningless queries still pass for meaningful.
 FALSE_PASS_SHARE = 0.02
+# Queries of so many words count as good when one of the first so many hits by words holds them all; one word when so many hits hold it.
+_SHORT_WORDS, _LOOKED_AT, _USUAL_WORD = 8, 5, 50
 # How often it is looked whether the index has grown or another model answers, and how much growth makes a new measurement.
 LOOK_SECONDS, GROWTH = 60.0, 1.25
 
@@ -87,8 +89,22 @@ class MatchJudge:
             return False
         if not any(found.get(leg) for leg in VECTOR_LEGS):
             return False
-        words = len(query_weights(text))
-        return all(_best(leg, found[leg], words) <= limit for leg, limit in measured.limits.items() if leg in found)
+        words = query_weights(text)
+        if any(_best(leg, found[leg], len(words)) > limit for leg, limit in measured.limits.items() if leg in found):
+            return False
+        return not self._speaks_so(words, found.get(Leg.LEXICAL, ()))
+
+    def _speaks_so(self, words: Words, found: Sequence[ScoredPoint]) -> bool:
+        """Whether the library itself puts it so: several words together in one compound, or a word in many. Common words weigh little, and
+        a short query of them scores no more than one rare word by chance."""
+        if len(words) == 1:
+            return len(found) >= _USUAL_WORD
+        points = found[:_LOOKED_AT]
+        if not points or len(words) > _SHORT_WORDS:
+            return False
+        questions = [Question(Leg.LEXICAL, {word: 1.0}) for word in words]
+        holders = self._ports.index.search_legs(questions, len(points), only=[point.id for point in points])
+        return bool(set.intersection(*({point.id for point in holding} for holding in holders)))
 
     def refresh(self) -> None:
         """Measures anew where the model is another one or the index has grown or shrunk by much."""

@@ -6,12 +6,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeAlias
 
+from deploy.services import INSTALL
+from server.adapters.cartridge_structures import open_cartridge
+from server.adapters.chemistry_pool import ChemistryPool
 from server.adapters.keeper_process import KeeperProcess
 from server.adapters.rdkit_structures import RdkitStructures
 from server.adapters.structure_server import RemoteKeeper, StructureServer
 from server.ports import StructureIndex
 from tests.contract.indexes import MEMORY
 from tests.fakes_structures import FakeStructures
+from tests.services import postgres
 
 Opened: TypeAlias = AbstractContextManager[StructureIndex]
 PATTERN_SECONDS = 5.0
@@ -48,4 +52,14 @@ def remote() -> Iterator[StructureIndex]:
             server.stop(0)
 
 
-STRUCTURE_INDEXES: dict[str, Callable[[], Opened]] = {"fake": fake, "keeper": keeper, "remote": remote}
+@contextmanager
+def cartridge() -> Iterator[StructureIndex]:
+    """The RDKit cartridge in a PostgreSQL of its own."""
+    with postgres() as server, closing(ChemistryPool(1)) as chemistry:
+        index = open_cartridge(server.url(), PATTERN_SECONDS, chemistry)
+        assert index is not None, f"PostgreSQL has no RDKit cartridge: run `{INSTALL}`."
+        with closing(index):
+            yield index
+
+
+STRUCTURE_INDEXES: dict[str, Callable[[], Opened]] = {"fake": fake, "keeper": keeper, "remote": remote, "cartridge": cartridge}

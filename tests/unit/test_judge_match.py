@@ -5,9 +5,10 @@ from uuid import UUID
 import pytest
 
 from server.domain.search import Leg, Query
-from server.ports import ScoredPoint
+from server.ports import Question, ScoredPoint
 from server.usecases.judge_match import FALSE_PASS_SHARE, SALADS, SEED, MatchJudge, measure, word_salads
 from server.usecases.search_compounds import search_compounds
+from server.usecases.words import query_weights
 from tests.builders import import_rows, row
 from tests.unit.conftest import World
 
@@ -78,6 +79,28 @@ def test_words_that_the_library_holds_are_a_match(library: World) -> None:
     assert judge.no_good_match(low | {Leg.LEXICAL: []}, "ten words")
     assert judge.no_good_match(low | {Leg.LEXICAL: [ScoredPoint(UUID(int=1), 2 * limit)]}, "two words")
     assert not judge.no_good_match(low | {Leg.LEXICAL: [ScoredPoint(UUID(int=1), 2.1 * limit)]}, "two words")
+
+
+def test_common_words_that_one_compound_brings_together_are_a_match(library: World) -> None:
+    import_rows(
+        library.ports, [row(i, "C" * i, f"B:{i}", "", "human metabolite" if i < 9 else "budget") for i in range(1, 10)], library="more"
+    )
+    library.work()
+    judge = MatchJudge(library.ports)
+    judge.refresh()
+    low = found(-1.0, -1.0)
+
+    def judged(text: str) -> bool:
+        [points] = library.index.search_legs([Question(Leg.LEXICAL, query_weights(text))], 100)
+        common = [ScoredPoint(point.id, 0.01) for point in points]
+        return judge.no_good_match(low | {Leg.LEXICAL: common}, text)
+
+    assert not judged("human metabolites")
+    assert judged("human vinegar")
+    assert judged("human")
+    import_rows(library.ports, [row(i, "C" * i, f"C:{i}", "", "human") for i in range(1, 45)], library="further")
+    library.work()
+    assert not judged("human")
 
 
 def test_a_larger_index_or_another_model_is_measured_anew(library: World, monkeypatch: pytest.MonkeyPatch) -> None:
