@@ -122,7 +122,8 @@ def maintenance(settings: Settings) -> Iterator[Ports]:
         storage = DiskSpace(settings.data_dir, settings.min_free_disk_bytes)
         # Nobody works on this queue: what it is sent the database knows.
         queue = LocalQueue(settings.job_attempts)
-        chemistry, structures = _chemistry(settings, stack), _structures(settings, stack)
+        chemistry = _chemistry(settings, stack)
+        structures = _structures(settings, chemistry, stack)
         yield Ports(database, present_index(models), present_encoder(models), chemistry, queue, storage, models, structures)
 
 
@@ -156,7 +157,7 @@ def _whole_service(settings: Settings, stack: ExitStack) -> Ports:
     chemistry = _chemistry(settings, stack)
     chemistry.warm()
     # It reads its log while the model is loaded.
-    structures = _structures(settings, stack)
+    structures = _structures(settings, chemistry, stack)
     models = _models(settings, database, _encoder_here(settings), stack)
     models.encoder(models.serving())
     models.index(models.serving())
@@ -189,7 +190,7 @@ def _fleet_ports(
     models.index(models.serving())
     queue = CeleryQueue(app, settings.job_resend_seconds)
     stack.callback(app.close)
-    structures = _structures(settings, stack)
+    structures = _structures(settings, chemistry, stack)
     return Ports(database, present_index(models), present_encoder(models), chemistry, queue, NoLocalStorage(), models, structures)
 
 
@@ -224,9 +225,12 @@ def _models(settings: Settings, database: SqlDatabase, encode: Callable[[StoredM
     return models
 
 
-def _structures(settings: Settings, stack: ExitStack) -> StructureIndex:
-    """The keeper of a fleet, or one of our own beside the vector index."""
+def _structures(settings: Settings, chemistry: ChemistryPool, stack: ExitStack) -> StructureIndex:
+    """The keeper of a fleet, the database's cartridge, or a keeper of our own beside the vector index."""
     keeper: Keeper
+    if not settings.structures_url and (cartridge := _cartridge(settings, chemistry)):
+        stack.callback(cartridge.close)
+        return cartridge
     if settings.structures_url:
         from server.adapters.structure_server import RemoteKeeper
 
@@ -238,6 +242,14 @@ def _structures(settings: Settings, stack: ExitStack) -> StructureIndex:
     structures = RdkitStructures(ObservedKeeper(keeper), settings.pattern_seconds)
     stack.callback(structures.close)
     return structures
+
+
+def _cartridge(settings: Settings, chemistry: ChemistryPool) -> StructureIndex | None:
+    if not (settings.structure_cartridge and settings.database_url):
+        return None
+    from server.adapters.cartridge_structures import open_cartridge
+
+    return open_cartridge(settings.sql_url, settings.pattern_seconds, chemistry)
 
 
 def _keeper(settings: Settings) -> KeeperProcess:

@@ -57,7 +57,12 @@ class Settings(BaseSettings):
     structures_url: str = Field(
         "",
         description="Fleet: address of the structure keeper (`python -m server structures`), grpc://HOST:PORT; without one searches by substructure "
-        "and fingerprint are refused. The embedded service has a keeper of its own.",
+        "and fingerprint need the database's RDKit cartridge, or are refused. The embedded service has a keeper of its own.",
+    )
+    structure_cartridge: bool = Field(
+        True,
+        description="Keep structures in PostgreSQL where its RDKit cartridge is installed, or may be, and no structure keeper is named: no process of its "
+        "own, and every server and worker of a fleet asks the database.",
     )
     structures_listen: str = Field("127.0.0.1:50061", description="Fleet: address and port on which the structure keeper listens.")
     structure_live_molecules: int = Field(

@@ -128,9 +128,6 @@ READS: Mapping[str, Call] = {
     "ids": _ids,
     "generation": _generation,
 }
-# Answered by the thread that reads the questions: they take less time than waking another one. In a large index they do not.
-AT_ONCE = frozenset({"with_skeleton", "similar", "nearest", "tanimoto", "count", "generation"})
-AT_ONCE_STRUCTURES = 100_000
 
 
 def answer(store: StructureStore, message: Message) -> Answer:
@@ -155,7 +152,7 @@ def answer(store: StructureStore, message: Message) -> Answer:
 def serve(store: StructureStore, questions: BinaryIO, answers: BinaryIO) -> None:
     """Returns when there are no more questions and all is written; answers that nobody waits for any more may be under way.
 
-    Writes are done one after the other, in their order; everything else at the same time, but for what takes no time.
+    Writes are done one after the other, in their order; everything else at the same time.
     """
     sending = threading.Lock()
     readers, writer = ThreadPoolExecutor(THREADS), ThreadPoolExecutor(1)
@@ -166,10 +163,7 @@ def serve(store: StructureStore, questions: BinaryIO, answers: BinaryIO) -> None
             write_message(answers, Message({**said.head, "id": message.head["id"]}, said.parts))
 
     while (message := read_message(questions)) is not None:
-        if message.head["call"] in AT_ONCE and len(store) <= AT_ONCE_STRUCTURES:
-            respond(message)
-        else:
-            (writer if message.head["call"] in WRITES else readers).submit(respond, message)
+        (writer if message.head["call"] in WRITES else readers).submit(respond, message)
     writer.shutdown(wait=True)
 
 

@@ -40,9 +40,6 @@ class StructureStore:
         for library in list(self._tables):
             self._merge(library, everything=True)
 
-    def __len__(self) -> int:
-        return len(self._places)
-
     @property
     def generation(self) -> str:
         """Another one than before when what was here is lost."""

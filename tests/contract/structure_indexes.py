@@ -56,6 +56,7 @@ def remote() -> Iterator[StructureIndex]:
 def cartridge() -> Iterator[StructureIndex]:
     """The RDKit cartridge in a PostgreSQL of its own."""
     with postgres() as server, closing(ChemistryPool(1)) as chemistry:
+        chemistry.warm()
         index = open_cartridge(server.url(), PATTERN_SECONDS, chemistry)
         assert index is not None, f"PostgreSQL has no RDKit cartridge: run `{INSTALL}`."
         with closing(index):
