@@ -64,5 +64,6 @@ class NoStructures:
 def _refuse() -> NoReturn:
     raise AtomasError(
         Reason.INDEX_UNAVAILABLE,
-        "This fleet has no structure keeper. Start one by `python -m server structures` and set ATOMAS_STRUCTURES_URL to its address.",
+        "This fleet has no structure keeper. Start one by `python -m server structures` and set ATOMAS_STRUCTURES_URL to its address, or "
+        "install the RDKit cartridge in its database.",
     )

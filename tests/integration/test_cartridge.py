@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 from typing import LiteralString
 
 import psycopg
@@ -58,6 +59,22 @@ def execute(url: str, statement: LiteralString) -> None:
         connection.execute(statement)
 
 
+def wait_until_back(url: str, killed: list[int], seconds: float = 120) -> None:
+    """Until the database has noticed the loss of its backends, and recovered."""
+    deadline = time.monotonic() + seconds
+    while any(Path(f"/proc/{pid}").exists() for pid in killed) or not _answers(url):
+        assert time.monotonic() < deadline, "PostgreSQL did not come back."
+        time.sleep(0.05)
+
+
+def _answers(url: str) -> bool:
+    try:
+        psycopg.connect(url).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
 def entry(smiles: str) -> StructureEntry:
     molecule = standardise(smiles)
     return StructureEntry(point_id("lib", molecule.inchikey), "lib", molecule.smiles, molecule.skeleton, molecule.fingerprint)
@@ -107,6 +124,7 @@ def test_a_pattern_that_never_ends_is_given_up_and_the_others_go_on(url: str, ch
             pids = [int(row[0]) for row in connection.execute(query)]
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
+        wait_until_back(url, pids)
 
 
 def test_what_another_release_filled_is_begun_anew(

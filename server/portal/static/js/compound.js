@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { card, formula, titleOf } from "./cards.js";
 import { copyButton, fill, h, link } from "./dom.js";
 import { drawing } from "./drawing.js";
-import { wordsFor } from "./generate.js";
+import { moleculesFor, wordsFor } from "./generate.js";
 import { failure } from "./search.js";
 
 const PROPERTIES = [
@@ -53,7 +53,7 @@ function show(place, compound) {
       "article",
       { className: "compound" },
       h("header", {}, h("p", { className: "crumbs" }, link(`/?${new URLSearchParams({ library })}`, {}, library)), h("h1", {}, title), compound.descriptors?.formula ? h("p", { className: "subtitle" }, formula(compound.descriptors.formula)) : null),
-      h("div", { className: "sheet" }, h("div", { className: "left" }, drawing(compound.smiles, title, { width: 480, height: 360, eager: true }), identity(compound)), h("div", { className: "right" }, ...texts(compound), names(compound), properties(compound.descriptors), metadata(compound.metadata), wordsFor(compound, library))),
+      h("div", { className: "sheet" }, h("div", { className: "left" }, drawing(compound.smiles, title, { width: 480, height: 360, eager: true }), identity(compound)), h("div", { className: "right" }, ...texts(compound), names(compound), properties(compound.descriptors), metadata(compound.metadata), wordsFor(compound, library), ...proposals(compound, library))),
       similar,
     ),
   );
@@ -72,6 +72,11 @@ function identity(compound) {
 
 function texts(compound) {
   return (compound.descriptions ?? []).map((text) => h("p", { className: "description" }, text));
+}
+
+function proposals(compound, library) {
+  const [said] = compound.descriptions ?? [];
+  return said ? [moleculesFor(said, library, "", "Propose new molecules for its description")] : [];
 }
 
 function names(compound) {
@@ -101,7 +106,7 @@ function metadata(values) {
   const fields = Object.entries(values ?? {});
   if (!fields.length) return null;
   const shown = (value) => (Array.isArray(value) ? h("ul", { className: "names" }, ...value.map((each) => h("li", {}, typeof each === "object" ? JSON.stringify(each) : String(each)))) : typeof value === "object" && value !== null ? JSON.stringify(value) : String(value));
-  return h("section", {}, h("h2", {}, "From its source"), h("table", { className: "properties" }, h("tbody", {}, ...fields.map(([field, value]) => h("tr", {}, h("th", { scope: "row" }, field), h("td", {}, shown(value)))))));
+  return h("section", {}, h("h2", {}, "From its source"), h("table", { className: "properties from-source" }, h("tbody", {}, ...fields.map(([field, value]) => h("tr", {}, h("th", { scope: "row" }, field), h("td", {}, shown(value)))))));
 }
 
 async function nearest(place, compound, library) {

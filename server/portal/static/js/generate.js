@@ -24,9 +24,9 @@ async function proposals(place, button, start, show) {
 }
 
 /** A section that proposes new molecules for words. */
-export function moleculesFor(text, library, filter) {
+export function moleculesFor(text, library, filter, label = "Propose new molecules for these words") {
   const place = h("div");
-  const button = h("button", { type: "button", onclick: () => proposals(place, button, () => api.generate(library || "-", text, filter), candidates) }, "Propose new molecules for these words");
+  const button = h("button", { type: "button", onclick: () => proposals(place, button, () => api.generate(library || "-", text, filter), candidates) }, label);
   return h("section", { className: "generated", ariaLabel: "New molecules" }, button, place);
 }
 
