@@ -98,6 +98,7 @@ def test_any_spelling_of_a_molecule_gives_the_same_hits(client: Client, channel:
         quoted = text.replace("\\", "\\\\").replace("\n", "\\n")
         requests = [
             search.SearchCompoundsRequest(parent="libraries/chebi", structure=text, page_size=8),
+            search.SearchCompoundsRequest(parent="libraries/chebi", query=text, page_size=8),
             search.SearchCompoundsRequest(parent="libraries/chebi", structure=text, target=search.SearchCompoundsRequest.FINGERPRINTS),
         ]
         if "\n" not in text:
