@@ -35,7 +35,7 @@ services: ## install the real servers that the tests start on loopback
 	deploy/install-test-services.sh
 
 test: setup services ## the whole test suite
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: setup lint proto-check ## lint, types, import rules, stub freshness
 

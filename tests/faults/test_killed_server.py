@@ -2,17 +2,40 @@
 
 import gzip
 import json
-import pathlib
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 
 from atomas import Client, UnavailableError
 from atomas.types import ImportProgress
-from tests.running import ROOT, RunningServer, running_server
+from tests.running import ROOT, RunningServer
 
 ROWS = 600
+
+
+class Victim:
+    """A server that is killed and comes back on the same address with the same data."""
+
+    def __init__(self, running: RunningServer) -> None:
+        self.running = running
+
+    @property
+    def address(self) -> str:
+        return self.running.address
+
+    def kill_and_start_again(self) -> None:
+        self.running.kill()
+        self.running = RunningServer(self.running.data_dir, listen=self.running.address)
+
+
+@pytest.fixture(scope="module")
+def victim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
+    """One for every test of this file: each works in a library of its own, and leaves it running."""
+    victim = Victim(RunningServer(tmp_path_factory.mktemp("victim") / "data"))
+    yield victim
+    victim.running.kill()
 
 
 @pytest.fixture(scope="module")
@@ -23,17 +46,17 @@ def library() -> list[dict[str, object]]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(library: list[dict[str, object]], tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, ...]]:
+def undisturbed(library: list[dict[str, object]], victim: Victim) -> dict[str, tuple[str, ...]]:
     """What an import that nothing disturbs ends with."""
-    with running_server(tmp_path_factory.mktemp("calm") / "data") as server, Client(server.address) as client:
-        client.import_compounds(library, library="lib")
-        return contents(client)
+    with Client(victim.address) as client:
+        client.import_compounds(library, library="calm")
+        return contents(client, "calm")
 
 
-def contents(client: Client) -> dict[str, tuple[str, ...]]:
-    """InChIKey -> names and ids; fails when a compound is not found first by its own structure's vector."""
-    compounds = {c.inchikey: (c.name, *c.source_ids, *c.synonyms) for c in client.compounds("lib")}
-    found = client.search("a molecule", library="lib", target="molecules", limit=len(compounds) + 10, ids_only=True)
+def contents(client: Client, library: str) -> dict[str, tuple[str, ...]]:
+    """InChIKey -> names and ids; fails unless the index holds exactly the compounds that the database holds, each once."""
+    compounds = {c.inchikey: (c.name, *c.source_ids, *c.synonyms) for c in client.compounds(library)}
+    found = client.search("a molecule", library=library, target="molecules", limit=len(compounds) + 10, ids_only=True)
     keys = [hit.compound.resource_name.rpartition("/")[2] for hit in found]
     assert sorted(keys) == sorted(compounds), "index and database differ"
     return compounds
@@ -53,15 +76,13 @@ def wait_until_done(client: Client) -> None:
 def test_an_import_whose_server_is_killed_ends_with_the_same_compounds(
     library: list[dict[str, object]],
     undisturbed: dict[str, tuple[str, ...]],
-    tmp_path: pathlib.Path,
+    victim: Victim,
     monkeypatch: pytest.MonkeyPatch,
     acknowledged: int,
 ) -> None:
     # Small chunks, so that the kill meets some that are acknowledged, some that are read, some that are indexed.
     monkeypatch.setattr("atomas.importing.CHUNK_ROWS", 50)
-    folder = tmp_path / "data"
-    server = RunningServer(folder)
-    port = server.address.rpartition(":")[2]
+    name = f"killed-at-{acknowledged}"
     enough = threading.Event()
 
     def watch(progress: ImportProgress) -> None:
@@ -72,18 +93,18 @@ def test_an_import_whose_server_is_killed_ends_with_the_same_compounds(
 
     def send() -> None:
         try:
-            with Client(server.address) as client:
-                client.import_compounds(library, library="lib", on_progress=watch)
+            with Client(victim.address) as client:
+                client.import_compounds(library, library=name, on_progress=watch)
         except UnavailableError as error:
             failures.append(error)
 
     sender = threading.Thread(target=send)
     sender.start()
     assert enough.wait(60)
-    server.kill()
-    with running_server(folder, listen=f"127.0.0.1:{port}") as restarted, Client(restarted.address) as client:
-        sender.join(120)
-        assert not sender.is_alive()
-        assert not failures, "the client did not resume by itself"
+    victim.kill_and_start_again()
+    sender.join(120)
+    assert not sender.is_alive()
+    assert not failures, "the client did not resume by itself"
+    with Client(victim.address) as client:
         wait_until_done(client)
-        assert contents(client) == undisturbed
+        assert contents(client, name) == undisturbed

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from sqlalchemy import Select, Table, delete, select, tuple_, update
+from sqlalchemy import Select, Table, bindparam, delete, select, tuple_, update
 
 from server.adapters.sql.codec import AnyRow
 from server.adapters.sql.session import Session
@@ -12,6 +12,9 @@ from server.domain.libraries import Library
 from server.domain.operations import State
 
 _VISIBLE = libraries.c.delete_time.is_(None)
+# Every search reads its library: putting these statements together each time would cost it more than running them.
+_ONE = select(libraries).where(libraries.c.id == bindparam("wanted"), _VISIBLE)
+_FIELDS = select(library_fields).where(library_fields.c.library_key.in_(bindparam("wanted", expanding=True)))
 
 
 class SqlLibraries:
@@ -39,7 +42,7 @@ class SqlLibraries:
         return self.get(library.id)
 
     def get(self, library_id: str) -> Library:
-        found = self._read(select(libraries).where(libraries.c.id == library_id, _VISIBLE))
+        found = self._read(_ONE, {"wanted": library_id})
         if not found:
             raise AtomasError(Reason.LIBRARY_NOT_FOUND, f"There is no library {library_id!r}.", library=library_id)
         return found[0]
@@ -108,11 +111,11 @@ class SqlLibraries:
             values = [{"library_key": key, "name": name, "kind": kind} for name, kind in rows]
             self._session.write(statement, values)
 
-    def _read(self, query: Select[tuple[object, ...]]) -> list[Library]:
-        rows = self._session.connection.execute(query).all()
+    def _read(self, query: Select[tuple[object, ...]], values: Mapping[str, object] | None = None) -> list[Library]:
+        connection = self._session.connection
+        rows = connection.execute(query, values).all()
         fields: dict[int, dict[str, set[str]]] = {row.key: {} for row in rows}
-        known = select(library_fields).where(library_fields.c.library_key.in_(fields))
-        for field in self._session.connection.execute(known) if rows else ():
+        for field in connection.execute(_FIELDS, {"wanted": list(fields)}) if rows else ():
             fields[field.library_key].setdefault(field.name, set()).add(field.kind)
         return [_library_from(row, fields[row.key]) for row in rows]
 
