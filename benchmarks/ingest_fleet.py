@@ -213,15 +213,28 @@ def print_rates(samples: list[Sample]) -> None:
     end = next(sample["seconds"] for sample in samples if sample["finished"] == samples[-1]["finished"])
     times = [begin + (end - begin) * i / TENTHS for i in range(TENTHS + 1)]
     rows = _differences([value_at(time, samples, rows_of) for time in times])
-    seconds = _differences([value_at(time, samples, processor_seconds) for time in times])
     rates = [count / ((end - begin) / TENTHS) for count in rows]
-    costs = [spent / count if count else float("nan") for spent, count in zip(seconds, rows, strict=True)]
     print("rows/s by tenth of the time  " + " ".join(f"{rate:.0f}" for rate in rates))
     share = rates[-1] / rates[0] if rates[0] else float("nan")
     print(f"last tenth / first {share:.2f} (aim {FLAT:g}); median {statistics.median(rates):.0f} rows/s")
-    # Of the machine's time others may take a part that changes; of the processors' time nobody can.
-    print("CPU ms a row, same tenths    " + " ".join(f"{cost * 1e3:.2f}" for cost in costs))
-    print(f"rows per CPU second, last tenth / first {costs[0] / costs[-1]:.2f} (aim {FLAT:g})")
+    print_costs(samples, times, rows)
+
+
+def print_costs(samples: list[Sample], times: list[float], rows: list[float]) -> None:
+    """Processor time of a row in each tenth: others may take a part of the machine's time that changes, of these seconds nobody can."""
+
+    def costs(value: Callable[[Sample], float]) -> list[float]:
+        spent = _differences([value_at(time, samples, value) for time in times])
+        return [1e3 * seconds / count if count else float("nan") for seconds, count in zip(spent, rows, strict=True)]
+
+    print("CPU ms a row, same tenths")
+    for stage in stage_seconds(samples[0]):
+        print(f"  {stage:12} " + " ".join(f"{cost:5.2f}" for cost in costs(lambda sample, stage=stage: stage_seconds(sample)[stage])))  # type: ignore[misc] # called at once
+    whole, chemistry = costs(processor_seconds), costs(lambda sample: stage_seconds(sample)["chemistry"])
+    print("  all          " + " ".join(f"{cost:5.2f}" for cost in whole))
+    # A busy neighbour also slows the processors' seconds; chemistry, which knows nothing of what is stored, tells by how much.
+    steady = (whole[0] / chemistry[0]) / (whole[-1] / chemistry[-1]) if chemistry[0] and chemistry[-1] else float("nan")
+    print(f"rows per CPU second, last tenth / first {whole[0] / whole[-1]:.2f}; with chemistry as the clock {steady:.2f} (aim {FLAT:g})")
 
 
 def _differences(values: list[float]) -> list[float]:

@@ -89,8 +89,10 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         idf: NDArray[np.float32] = tensors.pop("text.idf").numpy()
         text_features = TextFeatures(features["text"]["ngrams"], idf, features["text"]["buckets"])
         molecule_features = MoleculeFeatures(features["molecule"]["environments"], features["molecule"]["keys"])
-        model = AtomasEncoder(EncoderConfig.from_json(manifest["config"]))
-        model.load_state_dict(_dequantised(tensors))
+        # Without memory: what is stored takes its place, so that no table is filled with random numbers for nothing.
+        with torch.device("meta"):
+            model = AtomasEncoder(EncoderConfig.from_json(manifest["config"]))
+        model.load_state_dict(_dequantised(tensors), assign=True)
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{folder} holds weights that do not fit its configuration: {error}") from error
     model.eval()

@@ -13,6 +13,7 @@ from typing import BinaryIO, TypeAlias
 import numpy as np
 import structlog
 
+from server.adapters.packed_bytes import PackedBytes
 from server.adapters.structure_table import ELEMENT_WORDS, ID_BYTES, SKELETON_LETTERS, WORDS, Bytes, Columns
 
 log = structlog.get_logger(__name__)
@@ -161,10 +162,10 @@ def _parts(entry: Entry) -> list[bytes]:
             return [b"C"]
         case Added(library, columns):
             name = library.encode()
-            lengths = np.array([len(molecule) for molecule in columns.molecules], "<u4")
+            lengths = columns.molecules.lengths.astype("<u4")
             arrays = (columns.ids, columns.skeletons, columns.elements, columns.morgan, columns.pattern, lengths)
             head = b"A" + _BATCH.pack(len(name), len(columns)) + name
-            return [head, *(np.ascontiguousarray(array).tobytes() for array in arrays), *columns.molecules]
+            return [head, *(np.ascontiguousarray(array).tobytes() for array in arrays), columns.molecules.block]
 
 
 def _entry(payload: bytes) -> Entry:
@@ -187,8 +188,7 @@ def _entry(payload: bytes) -> Entry:
         place += count * width
     ids, skeletons, elements, morgan, pattern = columns
     lengths = np.frombuffer(rest, "<u4", count, place)
-    ends = place + 4 * count + np.cumsum(lengths, dtype=np.int64)
-    molecules = [rest[end - length : end] for length, end in zip(lengths.tolist(), ends.tolist(), strict=True)]
+    molecules = PackedBytes.from_lengths(rest[place + 4 * count :], lengths)
     words = [np.ascontiguousarray(part).view("<u8") for part in (elements, morgan, pattern)]
     return Added(library, Columns(ids, skeletons, words[0], words[1], words[2], molecules))
 

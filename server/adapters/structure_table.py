@@ -11,6 +11,7 @@ from rdkit import Chem, DataStructs
 
 from encoder.descriptors import FINGERPRINT_BITS
 from encoder.patterns import Pattern, match_parameters, misleads_screening, required_elements
+from server.adapters.packed_bytes import PackedBytes
 
 Words = NDArray[np.uint64]
 Bytes = NDArray[np.uint8]
@@ -48,14 +49,14 @@ class Columns:
     morgan: Words
     pattern: Words
     # RDKit's own binary form, N pieces.
-    molecules: Sequence[bytes]
+    molecules: PackedBytes
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def chosen(self, rows: Rows) -> "Columns":
         """These rows in this order."""
-        molecules = [self.molecules[row] for row in rows.tolist()]
+        molecules = self.molecules.chosen(rows)
         return Columns(self.ids[rows], self.skeletons[rows], self.elements[rows], self.morgan[rows], self.pattern[rows], molecules)
 
     @staticmethod
@@ -67,7 +68,7 @@ class Columns:
             np.concatenate([part.elements for part in parts]),
             np.concatenate([part.morgan for part in parts]),
             np.concatenate([part.pattern for part in parts]),
-            [molecule for part in parts for molecule in part.molecules],
+            PackedBytes.joined([part.molecules for part in parts]),
         )
 
 
@@ -82,7 +83,7 @@ def columns_of(ids: Bytes, skeletons: Bytes, morgan: Bytes, smiles: Sequence[str
         patterns.append(_target_bits(molecule))
         elements[row] = _element_bits([atom.GetAtomicNum() for atom in molecule.GetAtoms()])
     pattern = np.frombuffer(b"".join(patterns), np.uint8).reshape(-1, WORDS * 8)
-    return Columns(ids, skeletons, elements, _words(morgan), _words(pattern), molecules)
+    return Columns(ids, skeletons, elements, _words(morgan), _words(pattern), PackedBytes.of(molecules))
 
 
 class StructureTable:

@@ -61,9 +61,18 @@ def test_rows_that_cost_ever_more_are_told_though_the_rate_stays(tmp_path: Path,
         one["processes"]["structures"]["cpu_seconds"] += 1e-7 * one["finished"] ** 2
     out = told(samples, tmp_path, capsys)
     assert "last tenth / first 1.00 (aim 0.8)" in out
-    [line] = [line for line in out.splitlines() if line.startswith("CPU ms a row")]
-    assert line.split()[-10::9] == ["2.12", "3.90"]
-    assert "rows per CPU second, last tenth / first 0.54" in out
+    lines = {line.split()[0]: line.split()[-10::9] for line in out.splitlines() if line.startswith("  ")}
+    assert (lines["structures"], lines["chemistry"], lines["all"]) == (["0.12", "1.90"], ["1.00", "1.00"], ["2.12", "3.90"])
+    assert "rows per CPU second, last tenth / first 0.54; with chemistry as the clock 0.54" in out
+
+
+def test_a_machine_that_slows_down_is_not_taken_for_a_fleet_that_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    samples = [sample(second, second * 100) for second in range(101)]
+    for one in samples:
+        for name in ("chemistry", "postgresql"):
+            one["processes"][name]["cpu_seconds"] += 1e-7 * one["finished"] ** 2
+    out = told(samples, tmp_path, capsys)
+    assert "rows per CPU second, last tenth / first 0.39; with chemistry as the clock 1.00" in out
 
 
 def test_memory_that_goes_on_growing_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
