@@ -23,18 +23,18 @@ from server.observability.traces import Attribute, past_span, span
 from server.ports import Encoder, VectorIndex
 
 # Those that give iterators are left out: they return before they have done anything.
-_INDEX_CALLS = ("upsert", "delete", "delete_library", "search", "search_legs", "align", "documents", "fetch_vectors", "count", "flush")
-_ENCODER_CALLS = ("encode_texts", "encode_molecules", "encode_texts_and_phrases", "encode_molecules_and_fragments", "explain")
+INDEX_CALLS = ("upsert", "delete", "delete_library", "search", "search_legs", "align", "documents", "fetch_vectors", "count", "flush")
+ENCODER_CALLS = ("encode_texts", "encode_molecules", "encode_texts_and_phrases", "encode_molecules_and_fragments", "explain")
 
 
 def observed_index(index: VectorIndex) -> VectorIndex:
     """The same index, observed."""
-    return cast(VectorIndex, _Observed(index, "index", _INDEX_CALLS, INDEX_SECONDS.labels))
+    return cast(VectorIndex, _Observed(index, "index", INDEX_CALLS, INDEX_SECONDS.labels))
 
 
 def observed_encoder(encoder: Encoder, place: Literal["local", "worker"]) -> Encoder:
     """The same encoder, observed where it is asked; `place` is where its model lives."""
-    return cast(Encoder, _Observed(encoder, "encoder", _ENCODER_CALLS, lambda call: ENCODE_SECONDS.labels(place, call)))
+    return cast(Encoder, _Observed(encoder, "encoder", ENCODER_CALLS, lambda call: ENCODE_SECONDS.labels(place, call)))
 
 
 class _Observed:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 Attribute = str | int | float | bool
 
+# A collector that is away holds up nobody, and a stop not for long.
+_EXPORT_SECONDS = 3.0
+
 _tracer: "Tracer | None" = None
 
 
@@ -29,7 +32,9 @@ def start_tracing(endpoint: str, ratio: float, service: str) -> Callable[[], Non
     from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
     provider = TracerProvider(resource=Resource.create({"service.name": service}), sampler=ParentBased(TraceIdRatioBased(ratio)))
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint, insecure=endpoint.startswith("http://"))))
+    provider.add_span_processor(
+        BatchSpanProcessor(OTLPSpanExporter(endpoint, insecure=endpoint.startswith("http://"), timeout=_EXPORT_SECONDS))
+    )
     trace_with(provider)
 
     def stop() -> None:

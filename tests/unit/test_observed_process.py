@@ -12,9 +12,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.services import free_port
+from server.adapters.observed import ENCODER_CALLS, INDEX_CALLS
 from server.domain.errors import AtomasError, Reason
 from server.jobs import ReadChunk
 from server.observability.process import observed_process
+from server.ports import Encoder, VectorIndex
 from server.settings import Settings
 from server.usecases.take_stock import Stock, take_stock
 from tests.builders import import_rows, row
@@ -83,6 +85,18 @@ def test_stock_that_cannot_be_taken_at_all_leaves_the_other_metrics() -> None:
         urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer,
     ):
         assert b"process_resident_memory_bytes" in answer.read()
+
+
+@pytest.mark.parametrize(
+    ("port", "observed_calls", "free"),
+    [
+        # Iterators return before they have done anything; tokens are counted without the model.
+        (VectorIndex, INDEX_CALLS, {"select", "ids", "close", "model_version"}),
+        (Encoder, ENCODER_CALLS, {"text_tokens", "molecule_tokens", "model"}),
+    ],
+)
+def test_no_call_of_a_port_is_forgotten(port: type, observed_calls: tuple[str, ...], free: set[str]) -> None:
+    assert {name for name in vars(port) if not name.startswith("_")} == {*observed_calls, *free}
 
 
 def test_an_address_that_is_taken_stops_the_start() -> None:
