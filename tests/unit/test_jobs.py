@@ -116,11 +116,13 @@ class FakeTask:
 
     class request:  # noqa: N801 - Celery's own name
         retries = 0
+        # No headers: nobody's call sent this job.
+        get = staticmethod(dict[str, str]().get)
 
     def __init__(self) -> None:
         self.sent: list[tuple[list[Any], float]] = []
 
-    def retry(self, args: list[Any], countdown: float) -> Exception:
+    def retry(self, args: list[Any], headers: dict[str, str], countdown: float) -> Exception:
         self.sent.append((args, countdown))
         return self.SentAgainError()
 
@@ -161,7 +163,8 @@ def test_a_worker_without_the_checkpoint_refuses_to_encode(world: World) -> None
     answer = answer_question(EncodeItems("text", ("water",), "another", 0.0), 10.0, world.ports)
     assert answer.reason == Reason.ENCODER_UNAVAILABLE
     assert answer.vectors == ""
-    assert answer_question(EncodeItems("text", ("water",), "unheard of", 0.0), 10.0, world.ports).reason == Reason.MODEL_NOT_FOUND
+    unheard_of = answer_question(EncodeItems("text", ("water",), "unheard of", 0.0), 10.0, world.ports)
+    assert unheard_of.reason == Reason.ENCODER_UNAVAILABLE
 
 
 def test_a_job_for_a_library_that_is_gone_is_done(world: World) -> None:
