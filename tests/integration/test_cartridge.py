@@ -17,9 +17,15 @@ from encoder.molecules import standardise
 from server.adapters import cartridge_schema
 from server.adapters.cartridge_structures import CartridgeStructures, open_cartridge
 from server.adapters.chemistry_pool import ChemistryPool
+from server.adapters.sql.migrate import migrate
+from server.bootstrap import service
 from server.domain.compounds import point_id
 from server.domain.errors import AtomasError, Reason
+from server.domain.search import Query
 from server.ports import StructureEntry
+from server.settings import Settings
+from server.usecases.search_compounds import search_compounds
+from tests.builders import import_rows, row
 from tests.contract.databases import postgres_server
 from tests.integration.test_structure_keeper import hexagons
 from tests.services import PostgresServer
@@ -150,3 +156,19 @@ def test_a_cartridge_that_may_not_be_installed_counts_as_absent(postgres_server:
     guest = f"postgresql://guest:guest@127.0.0.1:{postgres_server.port}/bare"
     assert open_cartridge(guest, PATTERN_SECONDS, chemistry) is None
     assert open_cartridge("sqlite:////tmp/no.sqlite3", PATTERN_SECONDS, chemistry) is None
+
+
+def test_a_service_on_postgresql_keeps_its_structures_there(postgres_server: PostgresServer, tmp_path: Path) -> None:
+    execute(postgres_server.url(), "CREATE DATABASE whole")
+    migrate(postgres_server.url("whole"))
+    settings = Settings(data_dir=tmp_path, database_url=postgres_server.url("whole"), chemistry_processes=1)
+    with service(settings) as ports:
+        assert isinstance(ports.structures, CartridgeStructures)
+        import_rows(ports, [row(1, "CCO", "A:1", "ethanol"), row(2, "CCN", "A:2", "ethylamine")])
+        deadline = time.monotonic() + 120
+        while not (ports.structures.complete and ports.structures.count() == 2 == ports.index.count()):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        found = search_compounds(Query("lib"), 'substructure("[#7]")', ports, max_text_characters=99)
+        assert [hit.compound.display_name for hit in found.hits] == ["ethylamine"]
+        assert found.hits[0].matched_atoms
