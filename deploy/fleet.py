@@ -128,10 +128,7 @@ class Fleet:
                 service.start()
             environment = self.environment()
             subprocess.run([sys.executable, "-m", "server", "migrate"], cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
-            self.workers = {
-                queue: Program(f"worker-{queue}", self.worker_arguments(queue), r"worker takes (.+),", self.folder, environment)
-                for queue in workers
-            }
+            self.workers = {queue: self._worker(queue) for queue in workers}
             self.server = Program("server", ["-m", "server"], r"serves on (\S+:\d+)", self.folder, environment)
             self.structures = Program(
                 "structures", ["-m", "server", "structures"], r"keeps structures on (\S+:\d+)", self.folder, environment
@@ -145,6 +142,16 @@ class Fleet:
         except BaseException:
             self.kill()
             raise
+
+    def add_worker(self, queue: str) -> Program:
+        """One more worker, ready."""
+        self.workers[queue] = worker = self._worker(queue)
+        worker.start()
+        worker.wait()
+        return worker
+
+    def _worker(self, queue: str) -> Program:
+        return Program(f"worker-{queue}", self.worker_arguments(queue), r"worker takes (.+),", self.folder, self.environment())
 
     def restart_server(self) -> str:
         """A server on the address of the former one, ready."""

@@ -12,6 +12,7 @@ from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
 from atomas.v1 import (
     access_service_pb2,
     embedding_service_pb2,
+    generation_service_pb2,
     library_pb2,
     library_service_pb2,
     model_service_pb2,
@@ -24,6 +25,7 @@ CONTRACT: Sequence[FileDescriptor] = (
     search_service_pb2.DESCRIPTOR,
     structure_service_pb2.DESCRIPTOR,
     embedding_service_pb2.DESCRIPTOR,
+    generation_service_pb2.DESCRIPTOR,
     model_service_pb2.DESCRIPTOR,
     access_service_pb2.DESCRIPTOR,
     operations_proto_pb2.DESCRIPTOR,

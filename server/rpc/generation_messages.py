@@ -13,13 +13,17 @@ from server.rpc.errors import status_of
 
 
 def generation_message(generation: Generation, findings: Sequence[Finding]) -> operations_pb2.Operation:
-    """As google.longrunning.Operation, with the findings in their order once it has succeeded."""
+    """As google.longrunning.Operation, with the findings in their order: in the response once it has succeeded, else in the metadata."""
     message = operations_pb2.Operation(name=generation.resource_name, done=generation.state.final)
-    message.metadata.Pack(metadata_message(generation))
+    metadata = metadata_message(generation)
+    if generation.state is not GenerationState.SUCCEEDED:
+        metadata.candidates.extend(candidate_message(each) for each in findings if isinstance(each, Candidate))
+        metadata.descriptions.extend(description_message(each) for each in findings if isinstance(each, Description))
+    message.metadata.Pack(metadata)
     if generation.state is GenerationState.SUCCEEDED:
         message.response.Pack(_response(generation, findings))
     elif generation.state is GenerationState.CANCELLED:
-        message.error.code, message.error.message = 1, "The generation was cancelled; what it had found can still be watched."
+        message.error.code, message.error.message = 1, "The generation was cancelled; what it had found is still there."
     elif generation.state is GenerationState.FAILED:
         reason, text = generation.error or (Reason.INTERNAL.value, "The generation failed.")
         message.error.CopyFrom(status_of(AtomasError(Reason(reason), text)))

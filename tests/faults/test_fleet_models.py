@@ -1,20 +1,21 @@
-"""A fleet changes its model, loses a worker in the middle of a deletion, and has its index compared with its database."""
+"""A fleet changes its model, loses a worker in the middle of a deletion or a generation, and has its index compared with its database."""
 
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from atomas import AlreadyExistsError, Client, NotFoundError, OperationState
+from atomas import AlreadyExistsError, Client, GeneratedMolecules, NotFoundError, OperationState
 from deploy.fleet import Fleet
 from encoder.manifest import ModelFacts
 from server.adapters.qdrant_admin import QdrantAdmin
 from server.adapters.qdrant_index import QdrantIndex
-from tests.faults.fleets import contents, kill_while, real_compounds, running_fleet, wait_for
+from tests.faults.fleets import PATIENCE_SECONDS, contents, kill_while, real_compounds, running_fleet, wait_for
 from tests.running import ROOT
 from tests.second_model import QUERIES, Load, second_checkpoint
 
@@ -83,6 +84,31 @@ def test_verify_compares_a_running_fleet_and_jobs_mend_it(fleet: Fleet) -> None:
             wait_for(lambda: len(index.documents(lost)) == 7, "the points did not come back")
         assert contents(client, "kept") == before
         assert upkeep(fleet, "verify").returncode == 0
+
+
+def test_a_generation_ends_as_if_its_worker_had_not_died(fleet: Fleet) -> None:
+    worker, found = fleet.add_worker("generate"), threading.Event()
+
+    def generated() -> GeneratedMolecules:
+        # Most attempts fail: the work is long enough to be disturbed.
+        condition = "molecular_weight < 140"
+        with Client(fleet.address) as client:
+            return client.generate(
+                "a phenol with a methoxy group", library="kept", count=8, filter=condition, seed=11, on_found=lambda _: found.set()
+            )
+
+    with ThreadPoolExecutor(1) as pool:
+        disturbed = pool.submit(generated)
+        assert found.wait(PATIENCE_SECONDS)
+        worker.kill()
+        assert not disturbed.done()
+        worker.start()
+        worker.wait()
+        answer = disturbed.result(PATIENCE_SECONDS)
+    assert answer.candidates
+    calm = generated()
+    assert [each.smiles for each in answer.candidates] == [each.smiles for each in calm.candidates]
+    assert (answer.counts, answer.shortfall_reason) == (calm.counts, calm.shortfall_reason)
 
 
 def test_a_fleet_changes_its_model_under_load(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> None:

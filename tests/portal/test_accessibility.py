@@ -30,6 +30,7 @@ def violations(page: Page) -> list[str]:
         "/?q=caffeine&library=chebi&molecular_weight.max=400",
         "/?compound=libraries/chebi/compounds/RYYVLZVUVIJVGH-UHFFFAOYSA-N",
         "/?page=import",
+        "/?page=generate&rings.max=2",
     ],
 )
 def test_every_page_keeps_the_rules_in_both_themes(visit: Visit, path: str, theme: str) -> None:

@@ -213,3 +213,52 @@ def test_without_a_key_the_refusal_is_shown(visit: Visit) -> None:
 def test_conditions_alone_list_what_meets_them(visit: Visit) -> None:
     page = visit.search("library=chebi&heavy_atoms.max=14&expression=" + quote('id = "CHEBI:27732"'))
     expect(page.locator(".card h3")).to_have_text(["caffeine"])
+
+
+def test_molecules_are_proposed_for_words_drawn_and_the_same_seed_gives_the_same(visit: Visit) -> None:
+    page = visit.go("/?page=generate&library=chebi&count=3&seed=5")
+    page.get_by_label("What the molecules shall be, in words").fill("a phenol with a methoxy group")
+    page.get_by_text("Conditions", exact=True).click()
+    page.get_by_label("Rings, at most").fill("2")
+    page.get_by_role("button", name="Propose molecules").click()
+    said = page.locator("#results [role=status]")
+    expect(said).to_contain_text("3 proposals of")
+    expect(said).to_contain_text("Seed 5.")
+    cards = page.locator("#results .card")
+    expect(cards).to_have_count(3)
+    page.wait_for_function("document.querySelector('#results .card img').naturalWidth > 0")
+    expect(cards.first).to_contain_text(re.compile(r"alignment -?\d\.\d\d"))
+    expect(page).to_have_url(re.compile(r"text=a\+phenol.*rings\.max=2"))
+    found = cards.locator("code").all_inner_texts()
+    page.get_by_role("button", name="Propose molecules").click()
+    expect(said).to_contain_text("Seed 5.")
+    assert cards.locator("code").all_inner_texts() == found
+
+
+def test_candidates_are_shown_as_they_are_found_and_stopping_keeps_them(visit: Visit) -> None:
+    page = visit.go("/?page=generate&library=chebi&count=100&molecular_weight.max=125")
+    page.get_by_label("What the molecules shall be, in words").fill("a phenol with a methoxy group")
+    page.get_by_role("button", name="Propose molecules").click()
+    page.locator("#results .card").first.wait_for()
+    said = page.locator("#results [role=status]")
+    expect(said).to_contain_text("The model is at work")
+    page.get_by_role("button", name="Stop").click()
+    expect(said).to_contain_text("Stopped.")
+    expect(page.locator("#results .card")).not_to_have_count(0)
+    expect(page.get_by_role("button", name="Propose molecules")).to_be_enabled()
+
+
+def test_a_generation_that_is_refused_says_why(visit: Visit) -> None:
+    page = visit.go(f"/?page=generate&text=phenol&expression={quote('mass <')}")
+    page.get_by_role("button", name="Propose molecules").click()
+    expect(page.get_by_role("alert")).to_contain_text("INVALID_FILTER")
+
+
+def test_a_molecule_is_described_in_words_with_the_compounds_that_were_read(visit: Visit) -> None:
+    page = visit.search("q=caffeine&library=chebi")
+    page.locator(".card h3 a").first.click()
+    page.get_by_role("button", name="Describe it in the model's words").click()
+    described = page.get_by_role("region", name="The model's description")
+    expect(described.locator("blockquote").first).not_to_be_empty()
+    expect(described).to_contain_text("It was shown the descriptions of")
+    expect(described.get_by_role("link").first).to_have_attribute("href", re.compile("compound="))

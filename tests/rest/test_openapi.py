@@ -1,7 +1,9 @@
 """The OpenAPI document: complete, in the contract's words, and true of a live server (schemathesis tries)."""
 
 import json
+import pkgutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -9,6 +11,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import CHECKS
 
+import atomas.v1
 from server.rest.bindings import bindings
 from server.rest.openapi import openapi_document
 from tests.rest.conftest import Http
@@ -59,6 +62,13 @@ def test_every_method_with_a_path_is_in_the_document() -> None:
     document = openapi_document(lambda method: True)
     named = {operation["operationId"] for verbs in document["paths"].values() for operation in verbs.values()}
     assert named == {binding.method.name for binding in bindings()} | {"ImportFile", "ExportFile", "WatchOperation"}
+
+
+def test_every_service_of_the_contract_can_be_asked_over_http() -> None:
+    services = {name for module in pkgutil.iter_modules(atomas.v1.__path__) if (name := module.name).endswith("_service_pb2")}
+    assert services == {Path(binding.method.containing_service.file.name).stem + "_pb2" for binding in bindings()} - {
+        "operations_pb2"
+    }
 
 
 def test_what_the_service_does_not_offer_is_not_in_the_document() -> None:

@@ -338,6 +338,8 @@ class GenerationMetadata(google.protobuf.message.Message):
     COUNTS_FIELD_NUMBER: builtins.int
     CREATE_TIME_FIELD_NUMBER: builtins.int
     END_TIME_FIELD_NUMBER: builtins.int
+    CANDIDATES_FIELD_NUMBER: builtins.int
+    DESCRIPTIONS_FIELD_NUMBER: builtins.int
     state: global___GenerationMetadata.State.ValueType
     @property
     def counts(self) -> global___GenerationCounts: ...
@@ -345,6 +347,12 @@ class GenerationMetadata(google.protobuf.message.Message):
     def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
     @property
     def end_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
+    @property
+    def candidates(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Candidate]:
+        """What was found so far, best first; empty once the operation has succeeded, as its response then holds all."""
+
+    @property
+    def descriptions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Description]: ...
     def __init__(
         self,
         *,
@@ -352,9 +360,11 @@ class GenerationMetadata(google.protobuf.message.Message):
         counts: global___GenerationCounts | None = ...,
         create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        candidates: collections.abc.Iterable[global___Candidate] | None = ...,
+        descriptions: collections.abc.Iterable[global___Description] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["counts", b"counts", "create_time", b"create_time", "end_time", b"end_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["counts", b"counts", "create_time", b"create_time", "end_time", b"end_time", "state", b"state"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["candidates", b"candidates", "counts", b"counts", "create_time", b"create_time", "descriptions", b"descriptions", "end_time", b"end_time", "state", b"state"]) -> None: ...
 
 global___GenerationMetadata = GenerationMetadata
 

@@ -110,5 +110,5 @@ export async function watch(name, seen, signal) {
 /** A file that needs more than an address to be fetched. */
 export const blob = async (path, accept) => (await ask(path, { headers: accept ? { Accept: accept } : {} })).blob();
 export const describe = (library, compound_) => call("POST", `/v1/libraries/${encodeURIComponent(library)}/structures:describe`, { compound: compound_ });
-export const generate = (library, text, filter) =>
-  call("POST", `/v1/libraries/${encodeURIComponent(library)}/molecules:generate`, { text, filter, count: 12 });
+/** `asked`: text, filter, count, seed. */
+export const generate = (library, asked) => call("POST", `/v1/libraries/${encodeURIComponent(library)}/molecules:generate`, asked);

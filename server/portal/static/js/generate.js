@@ -5,44 +5,77 @@ import { compoundAddress, formula } from "./cards.js";
 import { announce, fill, h, link, number } from "./dom.js";
 import { drawing } from "./drawing.js";
 
-/** Hides itself where the server makes nothing up, else shows what comes of `start`. */
-async function proposals(place, button, start, show) {
-  const leaving = new AbortController();
-  button.disabled = true;
+const DROPPED = {
+  DUPLICATE: "found before",
+  FILTERED: "not as the conditions ask",
+  TOO_LARGE: "larger than the model reads",
+  INVALID_SMILES: "no valid structure",
+  CONTRADICTED: "contradicted by the structure",
+};
+const SHORT = { BUDGET: "the attempts were used up", DEADLINE: "the time was up" };
+
+/** Follows what `start` begins; `show` is called with what was found so far, as often as there is more, and whether that is all. */
+export async function follow(place, start, show, signal) {
   fill(place, h("p", { className: "hint", role: "status" }, "The model is at work…"), h("progress", { ariaLabel: "The model is at work" }));
+  let name = "";
   try {
-    const operation = await start();
-    const done = await api.watch(operation.name, () => place.isConnected || leaving.abort(), leaving.signal);
-    if (done.error?.message) throw new api.Refusal(0, "", done.error.message);
-    fill(place, show(done.response));
+    name = (await start()).name;
+    if (signal.aborted) throw new DOMException("", "AbortError");
+    const done = await api.watch(name, (operation) => operation.done || show({ ...operation.metadata, operation: operation.name }, false), signal);
+    const cancelled = done.metadata?.state === "CANCELLED";
+    if (done.error?.message && !cancelled) throw new api.Refusal(0, "", done.error.message);
+    show({ ...done.metadata, ...done.response, operation: name }, true);
     announce("The model's proposals are here.");
   } catch (error) {
-    if (error.name === "AbortError") return;
-    fill(place, h("p", { className: "notice" }, error.reason === "UNIMPLEMENTED" || error.reason === "NO_SUCH_PATH" ? "This server has no model that writes." : error.message));
+    if (error.name === "AbortError") {
+      // Nobody looks at it any more.
+      if (name) api.cancel(name).catch(() => {});
+      return;
+    }
+    fill(place, h("p", { className: "notice", role: "alert" }, error.reason === "UNIMPLEMENTED" || error.reason === "NO_SUCH_PATH" ? "This server has no model that writes." : `${error.message} `, error.reason ? h("code", {}, error.reason) : null));
   }
-  button.disabled = false;
+}
+
+/** Shows candidates as they come: cards stay while better ones take their places. */
+export function candidateList(place) {
+  const cards = new Map();
+  const status = h("p", { className: "hint", role: "status" });
+  const list = h("ol", { className: "cards" });
+  return (answer, all) => {
+    if (!list.isConnected) fill(place, status, list);
+    const found = answer.candidates ?? [];
+    const counts = answer.counts ?? {};
+    const dropped = Object.entries(counts.droppedByReason ?? {}).map(([reason, times]) => `${number.format(times)} ${DROPPED[reason] ?? reason}`);
+    status.textContent = [
+      `${number.format(found.length)} proposals of ${number.format(counts.attempted ?? 0)} attempts${dropped.length ? `; dropped: ${dropped.join(", ")}` : ""}.`,
+      all ? "Made up by a model, not from any library." : "The model is at work…",
+      answer.state === "CANCELLED" ? "Stopped." : answer.shortfallReason ? `Fewer than wanted: ${SHORT[answer.shortfallReason] ?? answer.shortfallReason}.` : "",
+      answer.seed ? `Seed ${answer.seed}.` : "",
+    ].join(" ");
+    for (const each of found) if (!cards.has(each.inchikey)) cards.set(each.inchikey, candidate(each));
+    const order = found.map((each) => cards.get(each.inchikey));
+    if (order.some((card, at) => list.children[at] !== card)) fill(list, ...order);
+  };
 }
 
 /** A section that proposes new molecules for words. */
 export function moleculesFor(text, library, filter, label = "Propose new molecules for these words") {
   const place = h("div");
-  const button = h("button", { type: "button", onclick: () => proposals(place, button, () => api.generate(library || "-", text, filter), candidates) }, label);
+  const leaving = new AbortController();
+  const show = candidateList(place);
+  const button = h("button", { type: "button", onclick: propose }, label);
   return h("section", { className: "generated", ariaLabel: "New molecules" }, button, place);
-}
 
-function candidates(response) {
-  const found = response.candidates ?? [];
-  if (!found.length) return h("p", { className: "notice" }, "No proposal passed the checks.");
-  return h(
-    "div",
-    {},
-    h("p", { className: "hint" }, `${number.format(found.length)} proposals of ${number.format(response.counts?.attempted ?? 0)} attempts; made up by a model, not from any library.`),
-    h("ol", { className: "cards" }, ...found.map(candidate)),
-  );
+  async function propose() {
+    button.disabled = true;
+    await follow(place, () => api.generate(library || "-", { text, filter, count: 12 }), (answer, all) => (place.isConnected ? show(answer, all) : leaving.abort()), leaving.signal);
+    button.disabled = false;
+  }
 }
 
 function candidate(each) {
   const [nearest] = each.nearest ?? [];
+  const facts = each.descriptors ?? {};
   return h(
     "li",
     { className: "card" },
@@ -54,7 +87,14 @@ function candidate(each) {
         "div",
         { className: "body" },
         h("h3", {}, each.known ? "Known in the library" : "New"),
-        h("p", { className: "facts" }, each.descriptors?.formula ? formula(each.descriptors.formula) : null, h("span", {}, `alignment ${(each.alignment ?? 0).toFixed(2)}`)),
+        h(
+          "p",
+          { className: "facts" },
+          facts.formula ? formula(facts.formula) : null,
+          facts.molecularWeight ? h("span", {}, `${number.format(Math.round(facts.molecularWeight * 100) / 100)} g/mol`) : null,
+          h("span", { title: "Cosine of the molecule's vector and the text's" }, `alignment ${(each.alignment ?? 0).toFixed(2)}`),
+          h("span", { title: "Natural logarithm of the probability with which the model writes it" }, `log-probability ${(each.logProbability ?? 0).toFixed(1)}`),
+        ),
         h("p", { className: "text" }, h("code", {}, each.smiles)),
         nearest ? h("p", { className: "facts" }, "Nearest: ", link(compoundAddress(nearest.compound), {}, nearest.displayName || "a compound"), ` (${(nearest.tanimoto ?? 0).toFixed(2)})`) : null,
       ),
@@ -66,8 +106,15 @@ function candidate(each) {
 /** A section that describes a molecule in words. */
 export function wordsFor(compound, library) {
   const place = h("div");
-  const button = h("button", { type: "button", onclick: () => proposals(place, button, () => api.describe(library, compound.name), descriptions) }, "Describe it in the model's words");
+  const leaving = new AbortController();
+  const button = h("button", { type: "button", onclick: describe }, "Describe it in the model's words");
   return h("section", { className: "generated", ariaLabel: "The model's description" }, button, place);
+
+  async function describe() {
+    button.disabled = true;
+    await follow(place, () => api.describe(library, compound.name), (answer, all) => (place.isConnected ? all && fill(place, descriptions(answer)) : leaving.abort()), leaving.signal);
+    button.disabled = false;
+  }
 }
 
 function descriptions(response) {

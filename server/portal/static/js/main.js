@@ -3,6 +3,7 @@
 import { compoundPage } from "./compound.js";
 import { h } from "./dom.js";
 import { isDark, redrawAll } from "./drawing.js";
+import { generatePage } from "./generating.js";
 import { importPage } from "./importing.js";
 import { searchPage } from "./search.js";
 
@@ -17,7 +18,7 @@ function show(focus) {
     else each.removeAttribute("aria-current");
   }
   leave();
-  const pages = { search: searchPage, compound: compoundPage, import: importPage };
+  const pages = { search: searchPage, compound: compoundPage, generate: generatePage, import: importPage };
   const make = pages[page] ?? missingPage;
   leave = make(content, parameters, go) ?? (() => {});
   if (focus) {
