@@ -66,9 +66,7 @@ def test_every_method_with_a_path_is_in_the_document() -> None:
 
 def test_every_service_of_the_contract_can_be_asked_over_http() -> None:
     services = {name for module in pkgutil.iter_modules(atomas.v1.__path__) if (name := module.name).endswith("_service_pb2")}
-    assert services == {Path(binding.method.containing_service.file.name).stem + "_pb2" for binding in bindings()} - {
-        "operations_pb2"
-    }
+    assert services == {Path(binding.method.containing_service.file.name).stem + "_pb2" for binding in bindings()} - {"operations_pb2"}
 
 
 def test_what_the_service_does_not_offer_is_not_in_the_document() -> None:
