@@ -7,7 +7,7 @@ LIBRARY ?= sample
 BROKER ?= redis
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup demo serve fleet services test check lint proto proto-check lock clean
+.PHONY: help setup demo serve fleet services test check lint proto proto-check audit lock clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -56,9 +56,17 @@ proto: .venv-proto/.ready ## regenerate the client's stubs from the contract
 proto-check: .venv-proto/.ready ## prove that the committed stubs are fresh
 	PATH=$(CURDIR)/.venv-proto/bin:$$PATH .venv-proto/bin/python proto/generate.py --check
 
+.venv-audit/.ready:
+	test -x .venv-audit/bin/python || $(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet "pip-audit>=2.9,<3"
+	touch $@
+
+audit: .venv-audit/.ready ## look the pinned packages up in PyPI's advisories; needs a network
+	.venv-audit/bin/pip-audit --requirement requirements.lock --no-deps --disable-pip
+
 lock: ## pin what the environment holds now
 	{ echo "# Every package of the environment, pinned by \`make lock\`; used as pip constraints."; \
 	  $(BIN)/python -m pip freeze --exclude-editable | grep -v -e '^-e' -e ' @ ' -e '^torch=='; echo "torch==2.13.0"; } | LC_ALL=C sort -f -u > requirements.lock
 
 clean: ## remove environments, caches and the demo's data
-	rm -rf .venv .venv-proto .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache var
+	rm -rf .venv .venv-proto .venv-audit .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache var

@@ -10,6 +10,7 @@ import threading
 from pydantic import ValidationError
 
 from encoder.manifest import CheckpointError
+from server.backup_commands import add_backup_commands
 from server.domain.errors import AtomasError
 from server.key_commands import add_key_commands
 from server.observability import configure_logs
@@ -65,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("structures", help="keep the structures of a fleet: answers searches by substructure and fingerprint")
     parser.set_defaults(run=None)
     add_commands(commands)
+    add_backup_commands(commands)
     add_key_commands(commands)
     return parser
 

@@ -87,12 +87,22 @@ def worker(settings: Settings, queues: Sequence[str], app: "Celery") -> Iterator
 
 
 def trust(settings: Settings) -> Trust:
-    """By what callers are known. Raises INVALID_ARGUMENT for a key set that cannot be read."""
+    """By what callers are known. Raises INVALID_ARGUMENT for a key set that cannot be read, or may not be fetched."""
     tokens = None
-    if settings.jwt_jwks_file is not None:
+    if settings.jwt_jwks_file is not None or settings.jwt_jwks_url:
         from server.adapters.json_web_tokens import JsonWebTokens
+        from server.adapters.key_sets import KeySet, KeySetFile, KeySetUrl
 
-        tokens = JsonWebTokens(settings.jwt_jwks_file, settings.jwt_audience, settings.jwt_issuer, settings.jwt_scope_claim)
+        if settings.jwt_jwks_file is not None and settings.jwt_jwks_url:
+            raise AtomasError(
+                Reason.INVALID_ARGUMENT, "Keys of tokens come from one place: set ATOMAS_JWT_JWKS_FILE or ATOMAS_JWT_JWKS_URL."
+            )
+        keys: KeySet
+        if settings.jwt_jwks_file is not None:
+            keys = KeySetFile(settings.jwt_jwks_file)
+        else:
+            keys = KeySetUrl(settings.jwt_jwks_url, settings.jwt_jwks_refresh_seconds, settings.jwt_jwks_ca_certificate)
+        tokens = JsonWebTokens(keys, settings.jwt_audience, settings.jwt_issuer, settings.jwt_scope_claim)
     return Trust(settings.auth_required, PasswordHashes(), tokens)
 
 

@@ -100,7 +100,10 @@ class Settings(BaseSettings):
     max_text_characters: int = Field(20_000, ge=100, description="Longest text query; longer ones are refused as TEXT_TOO_LONG.")
     request_threads: int = Field(16, ge=1, le=1024, description="Calls that are worked on at the same time.")
     request_queue: int = Field(64, ge=0, description="Calls that may wait for a thread; beyond that calls are refused as OVERLOADED.")
-    max_message_bytes: int = Field(64 * 1024 * 1024, ge=1024, description="Largest gRPC message in either direction.")
+    max_request_bytes: int = Field(
+        16 * 1024 * 1024, ge=1024, description="Largest gRPC message that is received; clients send rows of 8 MiB at the most."
+    )
+    max_message_bytes: int = Field(64 * 1024 * 1024, ge=1024, description="Largest gRPC message that is sent.")
     min_free_disk_bytes: int = Field(
         256 * 1024 * 1024, ge=0, description="Writes are refused as DISK_FULL when the data folder's disk has less free space."
     )
@@ -151,6 +154,16 @@ class Settings(BaseSettings):
         None,
         description="JSON Web Key Set of an identity provider, whose tokens are then taken like API keys; a changed file is read again.",
     )
+    jwt_jwks_url: str = Field(
+        "",
+        description="Address of the key set instead of a file, https or on loopback: fetched when a token first needs it, and again as keys change.",
+    )
+    jwt_jwks_refresh_seconds: float = Field(
+        600.0, ge=10, description="How old keys from that address may be; a key unknown here is asked for at once."
+    )
+    jwt_jwks_ca_certificate: pathlib.Path | None = Field(
+        None, description="PEM file of the authorities of that address; the system's when not set."
+    )
     jwt_audience: str = Field("", description="Name of this service in the claim `aud` of tokens.")
     jwt_issuer: str = Field("", description="Who makes the tokens, as in their claim `iss`; empty for anyone with a key of the set.")
     jwt_scope_claim: str = Field("scope", description="Claim whose words `atomas:LIBRARY:LEVEL` say what the bearer may do.")
@@ -159,9 +172,9 @@ class Settings(BaseSettings):
     caller_units_per_second: float = Field(
         0.0,
         ge=0,
-        description="Queries, imported rows and embedded items that one caller may send in a second, in the long run; 0 for no limit.",
+        description="Units that one caller may use in a second, in the long run: tokens that the model reads or writes, rows and calls; 0 for no limit.",
     )
-    caller_units_reserve: float = Field(1_000.0, ge=1, description="Units that a caller who was quiet may send at once.")
+    caller_units_reserve: float = Field(100_000.0, ge=1, description="Units that a caller who was quiet may send at once.")
     library_max_compounds: int = Field(0, ge=0, description="Compounds from which a library takes no more rows; 0 for no limit.")
     shutdown_seconds: float = Field(10.0, ge=0, description="Grace given to running calls when the server stops.")
     audit_log: str = Field(

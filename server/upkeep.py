@@ -1,11 +1,7 @@
-"""Commands that look after what the service keeps: `python -m server verify`, `use-model`, `backup`, `snapshots`."""
+"""Commands that look after what the service keeps: `python -m server verify`, `use-model`, `snapshots`."""
 
 import argparse
-import shutil
-import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from server.domain.errors import AtomasError, Reason
@@ -29,9 +25,6 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="let the model of ATOMAS_MODEL_DIR answer when the checkpoint of the serving one is lost; its index is filled anew",
     )
     use_model.set_defaults(run=_use_model)
-    backup = commands.add_parser("backup", help="copy the data folder of a stopped embedded service to a new folder")
-    backup.add_argument("folder", type=Path, help="does not exist yet")
-    backup.set_defaults(run=_backup)
     snapshots = commands.add_parser("snapshots", help="list, create or restore snapshots of the collections of a Qdrant server")
     actions = snapshots.add_subparsers(dest="action")
     actions.add_parser("create", help="of every model's collection, on the Qdrant server's disk")
@@ -91,35 +84,6 @@ def _use_model(settings: Settings, options: argparse.Namespace) -> int:
     from server.bootstrap import use_configured_model
 
     print(f"Model {use_configured_model(settings)} answers from now on. Its index is filled from the database while the service runs.")
-    return 0
-
-
-def _backup(settings: Settings, options: argparse.Namespace) -> int:
-    """SQLite by its own means, index folders as they lie: nobody writes while the lock is held."""
-    from server.adapters.folder_lock import FolderLock
-
-    if settings.database_url or settings.qdrant_url:
-        raise AtomasError(
-            Reason.INVALID_ARGUMENT,
-            "Only an embedded service is kept in one folder. Back PostgreSQL up by pg_dump, and Qdrant by `python -m server snapshots create`.",
-        )
-    target: Path = options.folder
-    if target.exists():
-        raise AtomasError(Reason.INVALID_ARGUMENT, f"{target} exists: name a folder to be made.")
-    if not (settings.data_dir / "atomas.sqlite3").exists():
-        raise AtomasError(Reason.INVALID_ARGUMENT, f"{settings.data_dir} holds no service's data. Set ATOMAS_DATA_DIR.")
-    with closing(FolderLock(settings.data_dir)):
-        partial = target.with_name(target.name + ".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(settings.data_dir, partial, ignore=shutil.ignore_patterns("lock", "atomas.sqlite3*", "*.partial"))
-        with (
-            closing(sqlite3.connect(settings.data_dir / "atomas.sqlite3")) as source,
-            closing(sqlite3.connect(partial / "atomas.sqlite3")) as copy,
-        ):
-            source.backup(copy)
-        # Whoever finds the folder finds all of it.
-        partial.rename(target)
-    print(f"{target} holds a copy. To use it, set ATOMAS_DATA_DIR to it.")
     return 0
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from encoder import explanation
 from encoder.batching import BatcherFullError, TokenBudgetBatcher
 from encoder.inference import EmptyInputError, Encoder, TooLongError
+from server.domain.abandonment import stopping
 from server.domain.errors import AtomasError, Reason
 from server.domain.explanations import AlignedLevel, Cluster, Explanation, Phrase
 from server.domain.models import ModelVersion
@@ -75,7 +76,8 @@ class LocalEncoder:
         with _refusals(too_long):
             future = self._batcher.submit_work(lambda: self._encoder.explain(text, smiles), cost, deadline)
             try:
-                return _plain(future.result(max(0.0, deadline - time.monotonic())))
+                with stopping(future.cancel):
+                    return _plain(future.result(max(0.0, deadline - time.monotonic())))
             finally:
                 future.cancel()
 
@@ -108,7 +110,9 @@ class LocalEncoder:
             try:
                 for item in items:
                     futures.append(self._batcher.submit_to(kind, encode, item, cost(item), deadline))
-                return [future.result(max(0.0, deadline - time.monotonic())) for future in futures]
+                # Of a caller who has left nothing is encoded that does not lie before the model already.
+                with stopping(lambda: [future.cancel() for future in futures]):
+                    return [future.result(max(0.0, deadline - time.monotonic())) for future in futures]
             finally:
                 for future in futures:
                     future.cancel()

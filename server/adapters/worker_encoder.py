@@ -6,7 +6,7 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from typing import Any, Literal, TypeVar
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from encoder.manifest import ModelFacts, molecule_tokens, text_tokens
 from server.adapters.broker import BROKER_ERRORS
 from server.adapters.replies import Answer, Replies
+from server.domain.abandonment import stopping
 from server.domain.errors import AtomasError, Reason
 from server.domain.explanations import Explanation
 from server.domain.models import ModelVersion
@@ -118,7 +119,8 @@ class WorkerEncoder:
                 answers[question] = self._replies.expect(question)
                 until = time.time() + max(0.0, deadline - time.monotonic())
                 self._send(question, EncodeItems(kind, items, self._model.version, until))
-            yield list(answers.values())
+            with stopping(lambda: [answer.cancel() for answer in answers.values()]):
+                yield list(answers.values())
         finally:
             for question in answers:
                 self._replies.forget(question)
@@ -145,6 +147,9 @@ class WorkerEncoder:
             now = time.monotonic()
             try:
                 return answer.result(max(0.0, min(max(now + self._replies.silence_left(), probed), deadline) - now))
+            except CancelledError:
+                # Workers finish what they have begun, and nobody hears of it.
+                raise AtomasError(Reason.DEADLINE_EXCEEDED, "The caller left before the query was encoded.") from None
             except TimeoutError:
                 if self._replies.silence_left() == 0.0 and time.monotonic() >= min(probed, deadline):
                     raise AtomasError(

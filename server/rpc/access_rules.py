@@ -5,13 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from server.domain.access import EVERY_LIBRARY, Level
-from server.rpc import names
+from server.rpc import costs, names
 
 Libraries = Callable[[Any], Iterable[str]]
-
-
-def _one(request: Any) -> int:
-    return 1
 
 
 @dataclass(frozen=True)
@@ -24,8 +20,7 @@ class Rule:
     level: Level
     # Ids, or EVERY_LIBRARY.
     libraries: Libraries = lambda request: ()
-    # Queries, rows or items of a request.
-    cost: Callable[[Any], int] = _one
+    cost: costs.Cost = costs.call
 
 
 def _library(field: str) -> Libraries:
@@ -51,10 +46,6 @@ def _batch(request: Any) -> Iterable[str]:
     return [*_asked(request), *(library for each in request.requests for library in _asked(each))]
 
 
-def _items(field: str) -> Callable[[Any], int]:
-    return lambda request: max(1, len(getattr(request, field)))
-
-
 def _import(request: Any) -> Iterable[str]:
     """Of an import's first message; the others go on with what it began."""
     return [names.library_id(request.start.parent)]
@@ -72,18 +63,18 @@ RULES: Mapping[str, Rule] = {
     "/atomas.v1.LibraryService/GetCompound": Rule(_READ, _compound),
     "/atomas.v1.LibraryService/ListCompounds": Rule(_READ, _library("parent")),
     "/atomas.v1.LibraryService/DeleteCompound": Rule(_WRITE, _compound),
-    "/atomas.v1.LibraryService/ImportCompounds": Rule(_WRITE, _import, lambda request: max(1, len(request.rows.rows))),
+    "/atomas.v1.LibraryService/ImportCompounds": Rule(_WRITE, _import, costs.rows),
     "/atomas.v1.LibraryService/ExportCompounds": Rule(_READ, _library("parent")),
     "/atomas.v1.LibraryService/ListRejections": Rule(_READ),
-    "/atomas.v1.SearchService/SearchCompounds": Rule(_READ, _asked),
-    "/atomas.v1.SearchService/BatchSearchCompounds": Rule(_READ, _batch, _items("requests")),
-    "/atomas.v1.SearchService/ExplainHit": Rule(_READ, _asked),
-    "/atomas.v1.EmbeddingService/EmbedTexts": Rule(_READ, cost=_items("texts")),
-    "/atomas.v1.EmbeddingService/EmbedStructures": Rule(_READ, cost=_items("structures")),
+    "/atomas.v1.SearchService/SearchCompounds": Rule(_READ, _asked, costs.search),
+    "/atomas.v1.SearchService/BatchSearchCompounds": Rule(_READ, _batch, costs.searches),
+    "/atomas.v1.SearchService/ExplainHit": Rule(_READ, _asked, costs.search),
+    "/atomas.v1.EmbeddingService/EmbedTexts": Rule(_READ, cost=costs.texts),
+    "/atomas.v1.EmbeddingService/EmbedStructures": Rule(_READ, cost=costs.structures),
     "/atomas.v1.StructureService/StandardiseStructure": Rule(_READ),
     "/atomas.v1.StructureService/DrawStructure": Rule(_READ),
-    "/atomas.v1.GenerationService/GenerateMolecules": Rule(_READ, _asked),
-    "/atomas.v1.GenerationService/DescribeStructure": Rule(_READ, _asked),
+    "/atomas.v1.GenerationService/GenerateMolecules": Rule(_READ, _asked, costs.generation),
+    "/atomas.v1.GenerationService/DescribeStructure": Rule(_READ, _asked, costs.generation),
     "/atomas.v1.GenerationService/WatchGeneration": Rule(_READ),
     "/atomas.v1.ModelService/GetModel": Rule(_READ),
     "/atomas.v1.ModelService/ListModels": Rule(_READ),

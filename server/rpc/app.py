@@ -31,6 +31,7 @@ from server.rpc.auditing import open_auditor
 from server.rpc.authentication import Gate
 from server.rpc.calls import Calls
 from server.rpc.certificates import Certificates
+from server.rpc.costs import Tokens
 from server.rpc.exposure import require_protection
 from server.rpc.generation_servicer import SERVICE_NAME as GENERATION_SERVICE
 from server.rpc.generation_servicer import GenerationServicer
@@ -46,6 +47,7 @@ from server.rpc.watching import Watch
 from server.settings import Settings
 
 log = structlog.get_logger(__name__)
+MAX_PENDING_CALLS = 10_000
 SERVICES: Sequence[str] = (
     library_service_pb2.DESCRIPTOR.services_by_name["LibraryService"].full_name,
     search_service_pb2.DESCRIPTOR.services_by_name["SearchService"].full_name,
@@ -64,7 +66,7 @@ class App:
     def __init__(self, ports: Ports, settings: Settings, trust: Trust) -> None:
         self._settings = settings
         limits = CallLimits(settings.max_calls, settings.caller_calls, settings.caller_units_per_second, settings.caller_units_reserve)
-        self.gate = Gate(ports.database, trust, limits)
+        self.gate = Gate(ports.database, trust, limits, Tokens(ports.encoder.text_tokens, ports.encoder.molecule_tokens))
         self._auditor = open_auditor(settings)
         watch = Watch(self._auditor)
         self._calls = Calls(settings.request_threads, settings.request_queue)
@@ -72,12 +74,15 @@ class App:
         self._server = aio.server(
             interceptors=[CallInterceptor(ports.models, watch)],
             options=[
-                ("grpc.max_receive_message_length", settings.max_message_bytes),
+                ("grpc.max_receive_message_length", settings.max_request_bytes),
                 ("grpc.max_send_message_length", settings.max_message_bytes),
                 # Two servers must never share a port: half of the calls would reach the wrong one.
                 ("grpc.so_reuseport", 0),
                 # Clients ping every minute during quiet calls; by default that counts as abuse.
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 30_000),
+                # gRPC itself cancels new calls by chance from 1,000 that wait to be taken on: under a flood they shall be refused with a reason.
+                ("grpc.server.max_pending_requests", MAX_PENDING_CALLS),
+                ("grpc.server.max_pending_requests_hard_limit", 2 * MAX_PENDING_CALLS),
             ],
         )
         # Every service is added to gRPC through the table, from which the HTTP gateway calls.

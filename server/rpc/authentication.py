@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from server.domain.access import EVERY_LIBRARY, Caller, denied
 from server.domain.errors import AtomasError, Reason
 from server.ports import Database, Trust
 from server.rpc.access_rules import RULES, Rule
 from server.rpc.calls import Calls
+from server.rpc.costs import Tokens
 from server.rpc.limits import CallLimits
 from server.usecases.authorise import CALLER, identify
 
@@ -26,8 +28,8 @@ _THREADS, _WAITING = 2, 64
 class Gate:
     """Wraps the handlers of all methods."""
 
-    def __init__(self, database: Database, trust: Trust, limits: CallLimits) -> None:
-        self._database, self._trust, self._limits = database, trust, limits
+    def __init__(self, database: Database, trust: Trust, limits: CallLimits, tokens: Tokens) -> None:
+        self._database, self._trust, self._limits, self._tokens = database, trust, limits, tokens
         self._calls = Calls(_THREADS, _WAITING)
 
     def close(self) -> None:
@@ -54,7 +56,7 @@ class Gate:
 
     def guarded(self, path: str, handler: Any) -> Any:
         """The handler behind the gate."""
-        codecs = {"request_deserializer": handler.request_deserializer, "response_serializer": handler.response_serializer}
+        codecs = {"request_deserializer": _tolerant(handler.request_deserializer), "response_serializer": handler.response_serializer}
         if handler.unary_unary:
             return grpc.unary_unary_rpc_method_handler(self._unary(path, handler.unary_unary), **codecs)
         if handler.unary_stream:
@@ -85,17 +87,16 @@ class Gate:
         return gated
 
     def _conversing(self, path: str, call: Callable[[Any, Any], AsyncIterator[Any]]) -> Callable[[Any, Any], AsyncIterator[Any]]:
-        rule = rule_of(path)
-
         async def admitted(requests: Any, caller: Caller, context: Any) -> AsyncIterator[Any]:
             first, checked = True, time.monotonic()
             async for request in requests:
+                _require_message(request)
                 if first:
                     self.authorise(caller, path, request)
                     first = False
                 checked = await self._recheck(checked, context)
                 # Who streams too fast is slowed down, not sent away: the network holds the sender back.
-                units = rule.cost(request)
+                units = self._units(path, request)
                 wait = self._limits.wait_seconds(caller.name, units)
                 while wait:
                     await asyncio.sleep(wait)
@@ -114,17 +115,39 @@ class Gate:
 
     async def _enter(self, path: str, request: Any, context: Any) -> Caller:
         caller = await self.identify(context)
+        _require_message(request)
         # Known before it is refused: the audit log names it.
         CALLER.set(caller)
         self.authorise(caller, path, request)
-        self._limits.take(caller.name, rule_of(path).cost(request))
+        self._limits.take(caller.name, self._units(path, request))
         return caller
+
+    def _units(self, path: str, request: Any) -> int:
+        """Nobody counts tokens for a limit that there is not."""
+        return rule_of(path).cost(request, self._tokens) if self._limits.counts else 0
 
     async def _recheck(self, checked: float, context: Any) -> float:
         if self._trust.required and time.monotonic() - checked >= RECHECK_SECONDS:
             await self.identify(context)
             return time.monotonic()
         return checked
+
+
+def _tolerant(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """Gives None for what is no message: gRPC itself would call that an error of the server's."""
+
+    def read(content: bytes) -> Any:
+        try:
+            return decode(content)
+        except DecodeError:
+            return None
+
+    return read
+
+
+def _require_message(request: Any) -> None:
+    if request is None:
+        raise AtomasError(Reason.INVALID_ARGUMENT, "What was sent is no message of this method: the contract is proto/atomas/v1.")
 
 
 def rule_of(path: str) -> Rule:

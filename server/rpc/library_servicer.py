@@ -161,7 +161,7 @@ class LibraryServicer(LibraryServiceServicer):
     async def ListRejections(self, request: pb.ListRejectionsRequest, context: Any) -> pb.ListRejectionsResponse:
         scope = page_tokens.scope_of(request)
         size = page_size(request.page_size, 1000)
-        after = int(page_tokens.decode(request.page_token, scope) or 0)
+        [after] = page_tokens.numbers(page_tokens.decode(request.page_token, scope) or "0", 1)
         operation = names.operation_id(request.operation)
         await self._calls.run(require_operation, operation, Level.READ, self._ports)
         found = await self._calls.run(track_operations.list_rejections, operation, after, size + 1, self._ports)
@@ -172,4 +172,4 @@ class LibraryServicer(LibraryServiceServicer):
 def _export_place(cursor: str) -> tuple[str, int]:
     """InChIKey to go on after, and compounds looked at before."""
     after, _, examined = cursor.partition(" ")
-    return after, int(examined or 0)
+    return after, page_tokens.numbers(examined or "0", 1)[0]

@@ -22,6 +22,11 @@ class CallLimits:
         # What each caller has left, and when that was: callers that were not heard of for long have all of it.
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
+    @property
+    def counts(self) -> bool:
+        """Whether units are counted at all."""
+        return self._rate > 0
+
     @contextmanager
     def place(self, caller: str) -> Iterator[None]:
         """A place for a call as long as the block runs. Raises OVERLOADED."""
@@ -58,5 +63,5 @@ class CallLimits:
     def take(self, caller: str, units: int) -> None:
         """Raises RATE_LIMITED with the time to wait."""
         if wait := self.wait_seconds(caller, units):
-            message = f"This caller asks for more than {self._rate:g} queries, rows or items a second. Try again in {wait:.1f} s."
+            message = f"This caller asks for more than {self._rate:g} units (tokens, rows, calls) a second. Try again in {wait:.1f} s."
             raise AtomasError(Reason.RATE_LIMITED, message, **{RETRY_DETAIL: f"{wait:.3f}"})

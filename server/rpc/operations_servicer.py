@@ -19,7 +19,8 @@ from server.rpc.paging import page_size
 from server.usecases import reindex_compounds, track_operations
 from server.usecases.authorise import may, require_operation, visible_operations
 
-POLL_SECONDS = 0.2
+# Who waits is told soon of what ends soon; who waits long does not keep the database busy.
+FIRST_POLL_SECONDS, LAST_POLL_SECONDS = 0.1, 1.0
 MAX_WAIT_SECONDS = 60.0
 
 
@@ -66,14 +67,16 @@ class OperationsServicer(OperationsBase):  # type: ignore[misc, unused-ignore]  
 
     async def WaitOperation(self, request: pb.WaitOperationRequest, context: Any) -> pb.Operation:
         """Returns when the operation is done or the time is up, whichever comes first."""
-        asked = request.timeout.ToTimedelta().total_seconds() if request.HasField("timeout") else MAX_WAIT_SECONDS
+        asked = max(0, request.timeout.seconds) + request.timeout.nanos / 1e9 if request.HasField("timeout") else MAX_WAIT_SECONDS
         loop = asyncio.get_running_loop()
-        end = loop.time() + min(asked, MAX_WAIT_SECONDS, (context.time_remaining() or MAX_WAIT_SECONDS) - POLL_SECONDS)
+        end = loop.time() + min(asked, MAX_WAIT_SECONDS, (context.time_remaining() or MAX_WAIT_SECONDS) - FIRST_POLL_SECONDS)
+        pause = FIRST_POLL_SECONDS
         while True:
             operation = await self._get(request.name)
             if operation.done or loop.time() >= end:
                 return operation
-            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.sleep(max(0.0, min(pause, end - loop.time())))
+            pause = min(LAST_POLL_SECONDS, pause * 1.3)
 
     async def CancelOperation(self, request: pb.CancelOperationRequest, context: Any) -> Empty:
         operation = names.operation_id(request.name)

@@ -11,6 +11,8 @@ from google.protobuf.message import Message
 from server.domain.errors import AtomasError, Reason
 
 _VERSION = 1
+# Of numbers that every database stores.
+_MOST_DIGITS = 18
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,8 @@ def decode(token: str, scope: Scope) -> str:
         if digest != _digest(body):
             raise ValueError("changed")
         version, cursor, request, model = json.loads(body)
-    except (ValueError, binascii.Error):
-        raise AtomasError(
-            Reason.INVALID_PAGE_TOKEN, "The page token is damaged. Use it as it was returned, or start from the first page."
-        ) from None
+    except (ValueError, TypeError, RecursionError, binascii.Error):
+        raise damaged() from None
     if version != _VERSION or request != scope.request:
         raise AtomasError(
             Reason.INVALID_PAGE_TOKEN,
@@ -64,6 +64,19 @@ def decode(token: str, scope: Scope) -> str:
     if model != scope.model:
         raise AtomasError(Reason.STALE_PAGE_TOKEN, "The model has changed since this page token was made. Start from the first page.")
     return str(cursor)
+
+
+def damaged() -> AtomasError:
+    """For a token that cannot be read, or says what no token says: its digest keeps mistakes out, not malice."""
+    return AtomasError(Reason.INVALID_PAGE_TOKEN, "The page token is damaged. Use it as it was returned, or start from the first page.")
+
+
+def numbers(cursor: str, count: int) -> tuple[int, ...]:
+    """The cursor as so many counts, none negative. Raises INVALID_PAGE_TOKEN."""
+    parts = cursor.split()
+    if len(parts) != count or not all(part.isascii() and part.isdecimal() and len(part) <= _MOST_DIGITS for part in parts):
+        raise damaged()
+    return tuple(int(part) for part in parts)
 
 
 def _digest(body: bytes) -> bytes:

@@ -148,7 +148,7 @@ class SearchServicer(SearchServiceServicer):
         scope = page_tokens.scope_of(request, self._ports.index.model_version)
         size = page_size(request.page_size, 10)
         cursor = page_tokens.decode(request.page_token, scope)
-        offset, reach = (int(part) for part in cursor.split()) if cursor else (0, None)
+        offset, reach = page_tokens.numbers(cursor, 2) if cursor else (0, None)
         convert.check_mask(request.read_mask)
         kind = request.WhichOneof("asked")
         if kind is None and not request.filter.strip():

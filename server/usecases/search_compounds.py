@@ -177,14 +177,10 @@ def _prepared(query: Query, filter: Filter | None, transaction: Transaction, por
                 f"The leg {Leg.FRAGMENTS} needs a model with a hierarchy; model {ports.encoder.model.version} has none.",
             )
         del weights[Leg.FRAGMENTS]
-    if query.reach is not None:
-        reach = query.reach
-    elif not weights:
-        reach = LIST_DEPTH
-    elif len(weights) == 1:
-        reach = MAX_DEPTH
-    else:
-        reach = SHALLOW_REACH if query.limit <= SHALLOW_PAGE else DEEP_REACH
+    deepest = LIST_DEPTH if not weights else MAX_DEPTH if len(weights) == 1 else DEEP_REACH
+    first = deepest if len(weights) <= 1 or query.limit > SHALLOW_PAGE else SHALLOW_REACH
+    # A page goes on as deep as the first one did; a token that was forged goes no deeper than any.
+    reach = first if query.reach is None else min(query.reach, deepest)
     if query.offset >= reach:
         raise AtomasError(
             Reason.INVALID_ARGUMENT,

@@ -140,15 +140,3 @@ def test_verify_finds_and_mends_what_differs(tmp_path: pathlib.Path, sample: pat
     mended = upkeep(server, "verify", "--repair")
     assert (mended.returncode, "mended" in mended.stdout) == (0, True), mended.stderr
     assert upkeep(server, "verify").returncode == 0
-
-
-def test_a_backup_serves_what_was_copied(tmp_path: pathlib.Path, sample: pathlib.Path) -> None:
-    with running_server(tmp_path / "data") as server:
-        with Client(server.address) as client:
-            client.import_compounds(sample, library="chebi")
-            before = answers(client)
-        assert upkeep(server, "backup", str(tmp_path / "early")).returncode == 1
-    assert upkeep(server, "backup", str(tmp_path / "copy")).returncode == 0
-    assert upkeep(server, "backup", str(tmp_path / "copy")).returncode == 1
-    with running_server(tmp_path / "copy") as copied, Client(copied.address) as client:
-        assert answers(client) == before

@@ -5,7 +5,7 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -59,23 +59,33 @@ def contents(client: Client, library: str) -> dict[str, tuple[str, ...]]:
     return compounds
 
 
-def slowly(rows: list[Row]) -> Iterator[Row]:
+def slowly(rows: Iterable[Row]) -> Iterator[Row]:
     """So that the fault meets a stream that is still open."""
     for row in rows:
         time.sleep(0.01)
         yield row
 
 
+def trickling(rows: list[Row], copied: Callable[[], bool]) -> Iterator[Row]:
+    """Rows that go on coming while a copy is made; the last of them come when it is."""
+    for number, row in enumerate(rows):
+        if number > 120 and not copied():
+            time.sleep(0.05)
+        if number > len(rows) - 50:
+            wait_for(copied, "the copy was never made")
+        yield row
+
+
 class Disturbed:
     """An import on a thread of its own, disturbed when `acknowledged` rows are durable."""
 
-    def __init__(self, address: str, rows: list[Row], library: str) -> None:
+    def __init__(self, address: str, rows: Iterable[Row], library: str) -> None:
         self._acknowledged = 0
         self._changed = threading.Condition()
         self._pool = ThreadPoolExecutor(1)
         self.report: Future[ImportReport] = self._pool.submit(self._send, address, rows, library)
 
-    def _send(self, address: str, rows: list[Row], library: str) -> ImportReport:
+    def _send(self, address: str, rows: Iterable[Row], library: str) -> ImportReport:
         with Client(address) as client:
             return client.import_compounds(slowly(rows), library=library, on_progress=self._watch, wait=False)
 
@@ -110,13 +120,33 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 def kill_while(fleet: Fleet, queue: str, table: str, statement: str) -> None:
     """Holds a table until a worker's transaction waits for it, and kills the worker there."""
     worker = fleet.workers[queue]
+    with held(fleet, table, statement):
+        worker.kill()
+    worker.start()
+    worker.wait()
+
+
+def stop_while(fleet: Fleet, queue: str, table: str, statement: str) -> None:
+    """As `kill_while`, but tells the worker to stop: it must finish what it has begun, and then go."""
+    worker = fleet.workers[queue]
+    assert worker.process is not None
+    with held(fleet, table, statement):
+        worker.process.terminate()
+        time.sleep(1.0)
+        assert worker.process.poll() is None, f"the worker of {queue} left its job behind"
+    assert worker.process.wait(PATIENCE_SECONDS) == 0
+    worker.start()
+    worker.wait()
+
+
+@contextmanager
+def held(fleet: Fleet, table: str, statement: str) -> Iterator[None]:
+    """A table that nobody else gets at, from when a transaction waits for it with such a statement."""
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE %s"
     with psycopg.connect(fleet.postgres.url) as holder, psycopg.connect(fleet.postgres.url, autocommit=True) as watcher:
         holder.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(sql.Identifier(table)))
         wait_for(lambda: watcher.execute(waiting, [statement]).fetchone() != (0,), f"nobody waited for {table}")
-        worker.kill()
-    worker.start()
-    worker.wait()
+        yield
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import pytest
 
 from atomas import Client, OperationState, UnavailableError
 from deploy.fleet import Fleet
-from tests.faults.fleets import Disturbed, Row, contents, kill_while, paused, real_compounds, running_fleet, wait_until_done
+from tests.faults.fleets import Disturbed, Row, contents, kill_while, paused, real_compounds, running_fleet, stop_while, wait_until_done
 
 ROWS = 240
 CHUNK = 20
@@ -55,6 +55,14 @@ def kill_index_worker(fleet: Fleet) -> None:
     kill_while(fleet, "index", "index_entries", "INSERT INTO index_entries%")
 
 
+def stop_import_worker(fleet: Fleet) -> None:
+    stop_while(fleet, "import", "compounds", "%FROM compounds%FOR UPDATE%")
+
+
+def stop_index_worker(fleet: Fleet) -> None:
+    stop_while(fleet, "index", "index_entries", "INSERT INTO index_entries%")
+
+
 def restart_broker(fleet: Fleet) -> None:
     fleet.broker.kill()
     fleet.broker.start()
@@ -74,6 +82,8 @@ FAULTS: list[Callable[[Fleet], None]] = [
     kill_server,
     kill_import_worker,
     kill_index_worker,
+    stop_import_worker,
+    stop_index_worker,
     restart_broker,
     restart_database,
     restart_index,

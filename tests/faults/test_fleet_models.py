@@ -1,4 +1,4 @@
-"""A fleet changes its model, loses a worker in the middle of a deletion or a generation, and has its index compared with its database."""
+"""A fleet changes its model, loses a worker in the middle of a deletion or a generation, has its index compared with its database, and is copied."""
 
 import subprocess
 import sys
@@ -8,15 +8,28 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
+import psycopg
 import pytest
 
-from atomas import AlreadyExistsError, Client, GeneratedMolecules, NotFoundError, OperationState
+from atomas import AlreadyExistsError, Client, GeneratedMolecules, NotFoundError, OperationState, UnavailableError
 from deploy.fleet import Fleet
 from encoder.manifest import ModelFacts
 from server.adapters.qdrant_admin import QdrantAdmin
 from server.adapters.qdrant_index import QdrantIndex
-from tests.faults.fleets import PATIENCE_SECONDS, contents, kill_while, real_compounds, running_fleet, wait_for
-from tests.running import ROOT
+from server.domain.errors import AtomasError
+from tests.faults.fleets import (
+    PATIENCE_SECONDS,
+    Disturbed,
+    contents,
+    kill_while,
+    real_compounds,
+    running_fleet,
+    trickling,
+    wait_for,
+    wait_until_done,
+)
+from tests.restoring import FILTER, answers, assert_alike, operate, operator, stored
+from tests.running import ROOT, running_server
 from tests.second_model import QUERIES, Load, second_checkpoint
 
 ROWS = 120
@@ -109,6 +122,49 @@ def test_a_generation_ends_as_if_its_worker_had_not_died(fleet: Fleet) -> None:
     calm = generated()
     assert [each.smiles for each in answer.candidates] == [each.smiles for each in calm.candidates]
     assert (answer.counts, answer.shortfall_reason) == (calm.counts, calm.shortfall_reason)
+
+
+def test_a_fleet_is_copied_under_load_and_restored(fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The copy shall meet chunks in every state.
+    monkeypatch.setattr("atomas.importing.CHUNK_ROWS", 20)
+    copy = tmp_path / "copy"
+    settings = {name.removeprefix("ATOMAS_").lower(): value for name, value in fleet.environment().items() if name.startswith("ATOMAS_")}
+    with Client(fleet.address) as client:
+        client.import_compounds(real_compounds(ROWS), library="settled")
+        imported = Disturbed(fleet.address, trickling(real_compounds(3 * ROWS), copy.exists), "moving")
+        imported.wait_for(60)
+        made = operator("backup", str(copy), **settings)
+        assert made.returncode == 0, made.stderr
+        imported.finish()
+        wait_until_done(client)
+        before = {library: (stored(client, library), answers(client, library)) for library in ("settled", "moving")}
+    with psycopg.connect(fleet.postgres.url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE restored")
+    empty = {**settings, "database_url": fleet.postgres.database_url("restored")}
+    assert operate("restore", str(copy), **empty) == 0
+    with pytest.raises(AtomasError, match="is not empty"):
+        operate("restore", str(copy), **empty)
+    # Whoever serves what was restored fills its indexes: here one process that has them in its own folder.
+    with running_server(tmp_path / "data", database_url=empty["database_url"]) as server, Client(server.address) as client:
+        # What was acknowledged and not yet read is read now.
+        wait_for(lambda: len(stored(client, "moving")) >= 40, "acknowledged rows are missing")
+        part = stored(client, "moving")
+        assert len(part) < len(before["moving"][0])
+        assert part.keys() <= before["moving"][0].keys()
+        client.import_compounds(real_compounds(3 * ROWS), library="moving")
+        held = sum(library.compound_count for library in client.libraries())
+        wait_for(lambda: client.model().compound_count == held and found_all(client), "the indexes were not filled")
+        for library, (compounds, said) in before.items():
+            assert stored(client, library) == compounds
+            assert_alike(answers(client, library), said)
+
+
+def found_all(client: Client) -> bool:
+    try:
+        client.search(filter=FILTER, library="settled")
+    except UnavailableError:
+        return False
+    return True
 
 
 def test_a_fleet_changes_its_model_under_load(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,11 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from atomas import AsyncClient, Client, OverloadedError, PermissionDeniedError, UnauthenticatedError
+from atomas import AsyncClient, Client, PermissionDeniedError, UnauthenticatedError
 from server.adapters.json_web_tokens import JsonWebTokens
+from server.adapters.key_sets import KeySetFile
 from server.adapters.password_hashes import PasswordHashes
 from server.domain.access import Caller, Level, Scope
-from server.domain.errors import AtomasError, Reason
-from server.rpc.errors import status_of
-from server.rpc.limits import CallLimits
 from tests.running import atomas
 from tests.security.served import Served, served
 from tests.unit.conftest import World
@@ -76,7 +73,7 @@ def key_set(folder: Path, *keys: tuple[str, Any]) -> Path:
 
 def test_tokens_are_taken_when_they_are_signed_for_this_service(tmp_path: Path, world: World) -> None:
     key, other = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    tokens = JsonWebTokens(key_set(tmp_path, ("k1", key)), "atomas", "https://id.example.org", "scope")
+    tokens = JsonWebTokens(KeySetFile(key_set(tmp_path, ("k1", key))), "atomas", "https://id.example.org", "scope")
 
     def token(signer: Any = key, kid: str = "k1", **claims: Any) -> str:
         said = {
@@ -107,51 +104,3 @@ def test_tokens_are_taken_when_they_are_signed_for_this_service(tmp_path: Path, 
     assert tokens.caller(token(signer=other, kid="k2")) is not None
     with served(world.ports, tokens=tokens) as service, Client(service.address, api_key=token(scope="atomas:-:read")) as client:
         assert list(client.libraries()) == []
-
-
-def test_a_bucket_empties_fills_and_allows_one_large_request() -> None:
-    limits = CallLimits(0, 0, units_per_second=1000.0, reserve=10.0)
-    limits.take("one", 200)
-    with pytest.raises(AtomasError) as refused:
-        limits.take("one", 1)
-    assert refused.value.reason is Reason.RATE_LIMITED
-    assert 0 < float(refused.value.details["retry_seconds"]) <= 0.2
-    assert "google.rpc.RetryInfo" in [detail.TypeName() for detail in status_of(refused.value).details]
-    limits.take("another", 1)
-    time.sleep(0.25)
-    limits.take("one", 1)
-
-
-def test_places_are_given_back_whatever_becomes_of_a_call() -> None:
-    limits = CallLimits(calls=3, caller_calls=2, units_per_second=0.0, reserve=1.0)
-    for _ in range(5):
-        with suppress(KeyError), limits.place("one"), limits.place("one"):
-            with pytest.raises(AtomasError) as refused, limits.place("one"):
-                pass
-            assert refused.value.reason is Reason.OVERLOADED
-            with limits.place("two"), pytest.raises(AtomasError), limits.place("three"):
-                pass
-            raise KeyError
-
-
-def test_callers_over_their_limits_are_told_when_to_come_back(world: World) -> None:
-    with served(world.ports, caller_units_per_second=0.001, caller_units_reserve=3) as service:
-        with Client(service.address, api_key=service.key("-:read"), timeout_seconds=5) as client:
-            for _ in range(3):
-                client.embed_texts(["water"])
-            with pytest.raises(OverloadedError) as refused:
-                client.embed_texts(["water"])
-        assert refused.value.reason == "RATE_LIMITED"
-        assert (refused.value.retry_after_seconds or 0) > 100
-
-
-def test_a_full_library_takes_no_more_rows(world: World) -> None:
-    with (
-        served(world.ports, library_max_compounds=1) as service,
-        Client(service.address, api_key=service.key("-:admin"), timeout_seconds=3) as client,
-    ):
-        client.import_compounds(["CC"], library="small", wait=False)
-        world.work()
-        with pytest.raises(OverloadedError) as refused:
-            client.import_compounds(["CCC"], library="small", wait=False)
-        assert refused.value.reason == "QUOTA_EXCEEDED"

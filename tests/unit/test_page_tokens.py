@@ -1,5 +1,7 @@
 """Page tokens: opaque, bound to their request and model."""
 
+import base64
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,3 +67,18 @@ def test_a_changed_token_is_refused(data: st.DataObject) -> None:
 @given(st.text(min_size=1))
 def test_no_text_raises_anything_but_a_refusal(token: str) -> None:
     assert reason_of(token, page_tokens.scope_of(REQUEST)) is Reason.INVALID_PAGE_TOKEN
+
+
+@pytest.mark.parametrize("cursor", ["x", "-1", "1", "1 2 3", "1 x", "9" * 30, "1.5 2", "\u0661 1", ""])
+def test_a_forged_token_that_counts_wrongly_is_refused(cursor: str) -> None:
+    with pytest.raises(AtomasError) as refused:
+        page_tokens.numbers(cursor, 2)
+    assert refused.value.reason is Reason.INVALID_PAGE_TOKEN
+
+
+@pytest.mark.parametrize("body", [b"5", b"null", b"[1]", b"[" * 100_000, b"\xff", b'{"a": 1}'])
+def test_a_forged_token_that_is_whole_and_says_nonsense_is_refused(body: bytes) -> None:
+    token = base64.urlsafe_b64encode(page_tokens._digest(body) + body).decode()
+    with pytest.raises(AtomasError) as refused:
+        page_tokens.decode(token, page_tokens.Scope("x"))
+    assert refused.value.reason is Reason.INVALID_PAGE_TOKEN

@@ -17,18 +17,18 @@ from server.domain.errors import AtomasError, Reason
 _SCRIPTS = Path(__file__).parents[3] / "migrations"
 
 
-def migrate(url: str) -> None:
-    """Brings the schema to this release's, in one transaction. Creates a SQLite file that is missing, but not its folder.
+def migrate(url: str, revision: str = "head") -> None:
+    """Brings the schema to this release's, or to an older one, in one transaction. Creates a SQLite file that is missing, but not its folder.
 
     Raises SCHEMA_MISMATCH for a database that a newer release has migrated, DATABASE_UNAVAILABLE.
     """
     name = parse_url(url).render_as_string(hide_password=True)
     with translated(name), _connected(url) as connection:
-        stored = _stored_revision(connection)
-        if stored is not None and not _known(stored):
-            raise _newer(name, stored)
+        stored = stored_revision(connection)
+        if stored is not None:
+            require_known(stored, f"The database {name}")
         connection.rollback()
-        command.upgrade(alembic_config(connection), "head")
+        command.upgrade(alembic_config(connection), revision)
 
 
 def downgrade(url: str, revision: str) -> None:
@@ -39,12 +39,12 @@ def downgrade(url: str, revision: str) -> None:
 
 def require_current_schema(connection: Connection, name: str) -> None:
     """Raises SCHEMA_MISMATCH with the command to run unless the schema is this release's."""
-    stored = _stored_revision(connection)
+    stored = stored_revision(connection)
     expected = _scripts().get_current_head()
     if stored == expected:
         return
-    if stored is not None and not _known(stored):
-        raise _newer(name, stored)
+    if stored is not None:
+        require_known(stored, f"The database {name}")
     found = "has no schema yet" if stored is None else f"has the schema of an older release ({stored}, needed is {expected})"
     raise AtomasError(Reason.SCHEMA_MISMATCH, f"The database {name} {found}: run `{MIGRATE_COMMAND}`.")
 
@@ -66,21 +66,20 @@ def _connected(url: str) -> Iterator[Connection]:
         engine.dispose()
 
 
-def _stored_revision(connection: Connection) -> str | None:
+def stored_revision(connection: Connection) -> str | None:
+    """The schema that a database has; None for none."""
     return ", ".join(MigrationContext.configure(connection).get_current_heads()) or None
+
+
+def require_known(revision: str, holder: str) -> None:
+    """Raises SCHEMA_MISMATCH for a schema that this release does not know; `holder` is what has it, for people."""
+    if revision not in {script.revision for script in _scripts().walk_revisions()}:
+        raise AtomasError(
+            Reason.SCHEMA_MISMATCH,
+            f"{holder} has a schema that this release does not know ({revision}): start the newer release that made it, "
+            f"or update this one and run `{MIGRATE_COMMAND}`.",
+        )
 
 
 def _scripts() -> ScriptDirectory:
     return ScriptDirectory(str(_SCRIPTS))
-
-
-def _known(revision: str) -> bool:
-    return revision in {script.revision for script in _scripts().walk_revisions()}
-
-
-def _newer(name: str, stored: str) -> AtomasError:
-    return AtomasError(
-        Reason.SCHEMA_MISMATCH,
-        f"The database {name} has a schema that this release does not know ({stored}): start the newer release that made it, "
-        f"or update this one and run `{MIGRATE_COMMAND}`.",
-    )
