@@ -6,10 +6,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from tests.e2e.conftest import client, sample, server
 from tests.running import RunningServer
-
-__all__ = ["client", "sample", "server"]
 
 PATIENCE_MS = 60_000
 expect.set_options(timeout=PATIENCE_MS)

@@ -1,11 +1,12 @@
 """What people do in the portal."""
 
 import re
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import pytest
 from playwright.sync_api import FilePayload, Route, expect
 
+from atomas import Client
 from tests.portal.conftest import Visit
 
 
@@ -103,6 +104,14 @@ def test_a_molecules_page_tells_its_names_texts_properties_and_what_is_similar(v
     expect(page.locator(".similar .card")).to_have_count(8)
     page.go_back()
     expect(page.locator(".card h3").first).to_have_text("caffeine")
+
+
+def test_a_molecule_that_is_described_can_be_asked_for_new_ones_like_it(visit: Visit, client: Client) -> None:
+    described = next(compound for compound in client.compounds("chebi") if compound.descriptions)
+    page = visit.go(f"/?{urlencode({'compound': described.resource_name})}")
+    expect(page.locator(".description").first).to_have_text(described.descriptions[0])
+    expect(page.get_by_role("button", name="Propose new molecules for its description")).to_be_enabled()
+    expect(page.get_by_role("button", name="Describe it in the model's words")).to_be_enabled()
 
 
 def test_a_compound_that_is_not_there_is_said_not_to_be(visit: Visit) -> None:

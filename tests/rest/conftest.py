@@ -9,10 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.e2e.conftest import client, sample, server
 from tests.running import RunningServer
-
-__all__ = ["client", "http", "sample", "server"]
 
 
 @dataclass(frozen=True)

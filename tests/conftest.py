@@ -1,4 +1,4 @@
-"""One embedded server with a few hundred real compounds, shared by the tests of a worker."""
+"""One embedded server with a few hundred real compounds, shared by all tests of a worker that meet the service as users do: `e2e`, `rest`, `portal`."""
 
 import gzip
 import json
