@@ -149,7 +149,9 @@ def test_a_copy_of_an_older_release_is_put_back_and_brought_up_to_date(sql_url: 
     migrate(empty_url)
     put_back(empty_url, "0004", lambda: older.items(), indexed=True)
     _, after = copied(empty_url)
-    assert of_an_older_release(after, "0004", tmp_path) == older
+    present = of_an_older_release(after, "0004", tmp_path)
+    # A later release may want its indexes filled anew.
+    assert {**present, INDEX_ENTRIES: []} == {**older, INDEX_ENTRIES: []}
     assert len(after["generations"]) == 1
     with pytest.raises(AtomasError) as refused:
         put_back(empty_url, "9999", lambda: before.items(), indexed=True)
