@@ -13,6 +13,7 @@ from rdkit import RDLogger
 from encoder.checkpoint import CheckpointError
 from encoder.inference import Encoder
 from encoder.training import writing_commands
+from encoder.training.compute import DEVICES, Compute
 from encoder.training.dataset import DatasetError
 from encoder.training.decoding_recipes import DECODER_RECIPES
 from encoder.training.evaluate import evaluate_retrieval, read_retrieval_task
@@ -45,7 +46,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     training = commands.add_parser("train", help="train a recipe; an interrupted run continues")
     training.add_argument("recipe", choices=sorted([*RECIPES, HIERARCHY, *DECODER_RECIPES]), help="what to train")
-    data = Path(os.environ.get("ATOMAS_TRAINING_DATA") or _ROOT / "data" / "sample_pairs")
+    own_data = os.environ.get("ATOMAS_TRAINING_DATA")
+    data = Path(own_data or _ROOT / "data" / "sample_pairs")
     training.add_argument(
         "--data",
         type=Path,
@@ -59,6 +61,10 @@ def _parser() -> argparse.ArgumentParser:
     training.add_argument(
         "--threads", type=int, default=os.cpu_count(), help="processor threads; results are reproducible with the same number"
     )
+    training.add_argument("--device", choices=DEVICES, default="cpu", help="where to compute")
+    training.add_argument(
+        "--bf16", action=argparse.BooleanOptionalAction, help="compute layers in bfloat16 (default: on a GPU, and not on a processor)"
+    )
     training.add_argument("--model", type=Path, help="checkpoint that a decoder is trained on top of (default: the shipped weights)")
     evaluation = commands.add_parser("evaluate", help="judge a checkpoint")
     judgements = evaluation.add_subparsers(dest="judgement", required=True)
@@ -70,26 +76,27 @@ def _parser() -> argparse.ArgumentParser:
     retrieval.add_argument("--model", type=Path, help="checkpoint folder (default: the shipped weights)")
     retrieval.add_argument("--threads", type=int, default=os.cpu_count(), help="processor threads and processes")
     retrieval.add_argument("--json", action="store_true", help="print one JSON document instead of lines")
-    writing_commands.add_judgements(judgements, data)
+    writing_commands.add_judgements(judgements, Path(own_data) if own_data else None)
     return parser
 
 
 def _train(options: argparse.Namespace) -> None:
     torch.set_num_threads(options.threads)
+    compute = Compute.of(options.device, options.bf16)
     out = options.out or _ROOT / "runs" / options.recipe
     if options.recipe in DECODER_RECIPES:
-        writing_commands.train(options, out)
+        writing_commands.train(options, out, compute)
         return
     if options.recipe == HIERARCHY:
         start = (options.start or _ROOT / "runs" / "bag") / "checkpoint"
         schedule = HierarchySchedule()
         data = read_training_set(replace(RECIPES["bag"](), kinds=schedule.kinds), options.data)
-        train_hierarchy(start, data, schedule, out, lambda line: print(line, flush=True))
+        train_hierarchy(start, data, schedule, out, lambda line: print(line, flush=True), compute)
         print(json.dumps({"out": str(out)}))
         return
     recipe = RECIPES[options.recipe]()
     start = options.start or (_ROOT / "runs" / recipe.start if recipe.start else None)
-    train(recipe, read_training_set(recipe, options.data), out, lambda line: print(line, flush=True), start)
+    train(recipe, read_training_set(recipe, options.data), out, lambda line: print(line, flush=True), start, compute)
     print(json.dumps({"out": str(out)}))
 
 

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from encoder.checkpoint import DEFAULT_WEIGHTS, Checkpoint, load_checkpoint
 from encoder.context import ALIKE, BRIEF, DETAILED, LONGEST_BRIEF, LONGEST_NAME, LONGEST_SMILES, LONGEST_TEXT, ReadItem, collate
 from encoder.decoder_checkpoint import WritingModel, load_decoder
-from encoder.generation import Generated, Sampling, beam_search, never, sample
+from encoder.edits import improved
+from encoder.generation import Cancelled, Generated, Sampling, beam_search, never, sample
 from encoder.inference import Encoder
 from encoder.likeness import COSINE_SHARE, fingerprints, tanimoto
 from encoder.model.atomas import TokenBatch
 from encoder.model.config import Modality
-from encoder.model.decoder import Task
+from encoder.model.decoder import Task, pad_targets
 from encoder.model.source import Source
 from encoder.prose import Manner, manner_of, normalise
 from encoder.syntax import Forbid, NoLoop, SmilesSyntax
@@ -33,6 +34,14 @@ _SAID_AGAIN = 10
 """Tokens in a row that a text says only once."""
 _BATCH = 24
 """Items decoded together."""
+EDITED = 5
+"""Neighbours of a text that are edited."""
+MOST_EDITS = 8
+"""Edited neighbours among the molecules for a text, at most."""
+_LONGEST_EDITED = 400
+"""Tokens of a neighbour that is edited at most; longer ones have too many places for a change."""
+_ROUNDS, _KEPT = 2, 5
+"""How often the best molecules are edited, and how many of them each time after the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +66,26 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A SMILES that the decoder wrote, not looked at by any chemistry: it may be invalid or a repetition."""
+    """A SMILES that the decoder wrote, not looked at by any chemistry: it may be invalid or a repetition. Or an edited neighbour."""
 
     smiles: str
     log_probability: float
     """Natural logarithm of its probability under the decoder."""
+    edited: bool = False
+    """Whether it was made from a neighbour, one or two steps of chemistry away, because it fits the text better."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """How descriptions are ranked: by mean log-probability of a token, plus so much of the alignment."""
+    """How descriptions are found and ranked.
 
-    alignment_share: float = 2.0
+    The search prefers long texts: those that win by mean log-probability are a tenth shorter than what chemists write, because every further
+    sentence is less certain than the ones before. Of what it finds, the ranking takes mean log-probability plus so much of the alignment.
+    """
+
+    alignment_share: float = 1.0
+    search_length: float = 1.5
+    """Exponent of the length by which the search divides log-probabilities; 1 would rank by the mean of a token."""
 
 
 class Generator:
@@ -129,14 +146,14 @@ class Generator:
     def propose(
         self, text: str, count: int, seed: int, neighbours: Sequence[Neighbour] = (), cancelled: Callable[[], bool] = never
     ) -> Iterator[Proposal]:
-        """Molecules for a text, `count` of them, raw: the likeliest few by beam search, then draws, as they are found.
+        """Molecules for a text, `count` of them, raw: the likeliest few by beam search, then edited neighbours, then draws, as they are found.
 
         The same seed gives the same molecules. EmptyInputError, TooLongError or ValueError when the text cannot be read or `count` is not
         between 1 and MOST; `Cancelled` when `cancelled` says so, which is asked before every token.
         """
         if not 1 <= count <= MOST:
             raise ValueError(f"between 1 and {MOST} candidates can be asked for, not {count}")
-        return self._proposals([self._read_text(text, neighbours)], count, seed, cancelled)
+        return self._proposals(self._read_text(text, neighbours), neighbours, count, seed, cancelled)
 
     def source_of_text(self, text: str, neighbours: Sequence[Neighbour] = ()) -> Source:
         """What the decoder reads when molecules are proposed for a text."""
@@ -150,19 +167,25 @@ class Generator:
         proposals: list[list[Proposal]] = [[] for _ in items]
         for rows in _batches(items):
             source = collate([items[row] for row in rows])
-            rounds = [self._search(Task.GENERATE, source, min(beams, count), cancelled)]
-            if count > beams:
-                rounds.append(self._draw(source, count - beams, seed, cancelled))
-            for found in rounds:
-                for row, generated in zip(rows, found, strict=True):
-                    proposals[row] += self._smiles(generated)
+            for row, generated in zip(rows, self._search(Task.GENERATE, source, min(beams, count), cancelled), strict=True):
+                given = self._smiles(generated)
+                proposals[row] = (given + self._edited(items[row], texts[row][1], cancelled))[:count]
+            if left := count - min(map(len, (proposals[row] for row in rows))):
+                for row, generated in zip(rows, self._draw(source, left, seed, cancelled), strict=True):
+                    proposals[row] = (proposals[row] + self._smiles(generated))[:count]
         return proposals
 
-    def _proposals(self, items: list[ReadItem], count: int, seed: int, cancelled: Callable[[], bool]) -> Iterator[Proposal]:
-        source = collate(items)
+    def _proposals(
+        self, item: ReadItem, neighbours: Sequence[Neighbour], count: int, seed: int, cancelled: Callable[[], bool]
+    ) -> Iterator[Proposal]:
+        source = collate([item])
         given = self._smiles(self._search(Task.GENERATE, source, min(4, count), cancelled)[0])
         yield from given
         left = count - len(given)
+        if left:
+            edited = self._edited(item, neighbours, cancelled)[:left]
+            yield from edited
+            left -= len(edited)
         number = tried = 0
         while left > 0 and tried < 4 * MOST:
             # Every round has its own stream and size, so that what was drawn before does not depend on how many are asked for.
@@ -173,8 +196,33 @@ class Generator:
             tried += size
             number += 1
 
+    def _edited(self, item: ReadItem, neighbours: Sequence[Neighbour], cancelled: Callable[[], bool]) -> list[Proposal]:
+        """The nearest neighbours, edited until they fit the text better, best first, with their probabilities under the decoder."""
+        starts = [neighbour.smiles for neighbour in neighbours if self.encoder.molecule_tokens(neighbour.smiles) <= _LONGEST_EDITED]
+        if not starts:
+            return []
+        vector_X = item.vector_X.numpy()
+
+        def cosines(smiles: Sequence[str]) -> NDArray[np.float32]:
+            if cancelled():
+                raise Cancelled
+            return self.encoder.encode_molecules(smiles) @ vector_X
+
+        nearest = np.argsort(-cosines(starts), kind="stable")[:EDITED].tolist()
+        best = improved([starts[place] for place in nearest], cosines, _ROUNDS, _KEPT)[:MOST_EDITS]
+        if not best:
+            return []
+        source = collate([item]).select(torch.zeros(len(best), dtype=torch.long))
+        targets_BL, mask_BL = pad_targets([self._vocabularies.smiles.encode(smiles) for smiles in best])
+        with torch.inference_mode():
+            totals = (self._decoder(targets_BL, Task.GENERATE, source) * mask_BL).sum(dim=1).tolist()
+        return [Proposal(smiles, total, edited=True) for smiles, total in zip(best, totals, strict=True)]
+
     def _search(self, task: Task, source: Source, beams: int, cancelled: Callable[[], bool]) -> list[Generated]:
-        return beam_search(self._decoder, task, source, beams, LONGEST_WRITTEN[task], cancelled=cancelled, forbid=self._forbid[task])
+        length = self._ranking.search_length if task == Task.DESCRIBE else 1.0
+        return beam_search(
+            self._decoder, task, source, beams, LONGEST_WRITTEN[task], length, cancelled=cancelled, forbid=self._forbid[task]
+        )
 
     def _draw(self, source: Source, count: int, seed: int | Sequence[int], cancelled: Callable[[], bool]) -> list[Generated]:
         sampling = Sampling(count, seed, LONGEST_WRITTEN[Task.GENERATE], temperature=0.8, top_p=0.95)

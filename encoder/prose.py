@@ -23,8 +23,10 @@ SUBJECT = "The molecule"
 """How every description names its molecule, so that the name is not part of the description."""
 
 _IT = re.compile(r"^it(?=,? (?:is|was|has|are|appears|belongs|also)\b)", re.IGNORECASE)
-_DEFINITION = re.compile(rf"^{SUBJECT} is (?:an?|the|one) ")
-_ELSEWHERE = re.compile(r"natural product found|class of organic compounds known as|^\S+ \S+ is an? \S+ used ")
+_DEFINITION = re.compile(rf"^{SUBJECT} is (?!(?:also|considered|found|insoluble|not|slightly|soluble|under|used|very)\b)\S")
+_ELSEWHERE = re.compile(
+    r"natural product found|class of organic compounds known as|investigation in clinical|\bodor\b|\(NTP|^\S+ \S+ is an? \S+ used "
+)
 _SHORTEST_PROSE = 15
 """Words; the shortest description of ChEBI-20 has 20."""
 
@@ -32,6 +34,11 @@ _SHORTEST_PROSE = 15
 def normalise(text: str) -> str:
     """The text with one space between words, beginning "The molecule is" where it began "It is"."""
     return _IT.sub(SUBJECT, " ".join(text.split()))
+
+
+def is_definition(text: str) -> bool:
+    """Whether a normalised text says what the molecule is, as ChEBI does, and neither where it was found nor what it is used for."""
+    return bool(_DEFINITION.match(text)) and not _ELSEWHERE.search(text)
 
 
 def manner_of(text: str) -> Manner:

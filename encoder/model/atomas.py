@@ -170,7 +170,7 @@ class AtomasEncoder(nn.Module):
             longest = int(token_counts_B[order_B[done]])
             rows_b = order_B[done : done + max(1, pass_tokens // longest)]
             done += len(rows_b)
-            positions_L = torch.arange(longest)
+            positions_L = torch.arange(longest, device=tokens_TD.device)
             mask_bL = positions_L < token_counts_B[rows_b, None]
             # Padding repeats an item's last token, which the mask hides: no zeros need to be made.
             places_bL = starts_B[rows_b, None] + positions_L.minimum(token_counts_B[rows_b, None] - 1)

@@ -34,6 +34,10 @@ class Source:
     def __len__(self) -> int:
         return len(self.tokens_BEC)
 
+    def to(self, device: torch.device) -> "Source":
+        """The same on a device."""
+        return Source(*(getattr(self, field.name).to(device) for field in fields(self)))
+
     def select(self, items_B: Tensor) -> "Source":
         """These items (indices) alone, in this order."""
         return Source(*(getattr(self, field.name)[items_B] for field in fields(self)))

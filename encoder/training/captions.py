@@ -5,12 +5,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from encoder.model.decoder import Task
-from encoder.prose import Manner, manner_of, normalise
+from encoder.prose import Manner, manner_of
 from encoder.tokenizer import split_smiles
 from encoder.training.dataset import NAMES, Pair
+from encoder.training.wording import chebi_wording, member_of_plurals
 
 SYSTEMATIC_NAMES = "iupac"
 """The kind of pairs whose text is an IUPAC name."""
+
+CHEBI = frozenset({"chebi_text", "chebi_class"})
+"""The kinds of pairs whose texts were put together from ChEBI's fields, classes as ChEBI names them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,11 @@ class Corpus:
 
 def gather(pairs: Iterable[Pair]) -> Corpus:
     """Sort pairs by molecule, bring their texts to one wording, and drop repeated ones."""
+    pairs = list(pairs)
+    own_names: dict[str, list[str]] = {}
+    for pair in pairs:
+        if pair.kind == NAMES:
+            own_names.setdefault(pair.inchikey, []).extend(pair.text.split("; "))
     places: dict[str, int] = {}
     corpus = Corpus([], [], [], [], [])
     seen: set[tuple[int, str]] = set()
@@ -48,7 +57,7 @@ def gather(pairs: Iterable[Pair]) -> Corpus:
             corpus.inchikeys.append(pair.inchikey)
             corpus.names.append("")
             corpus.texts.append("")
-        example = _example(pair, place)
+        example = _example(pair, place, own_names.get(pair.inchikey, ()))
         if (place, example.text.lower()) in seen:
             continue
         seen.add((place, example.text.lower()))
@@ -60,13 +69,15 @@ def gather(pairs: Iterable[Pair]) -> Corpus:
     return corpus
 
 
-def _example(pair: Pair, place: int) -> Example:
+def _example(pair: Pair, place: int, names: Sequence[str]) -> Example:
     # Names begin with a space, as they do within a text: their pieces are then the same.
     if pair.kind == NAMES:
         return Example(place, Manner.NAME, " " + pair.text.split("; ")[0].strip())
     if pair.kind == SYSTEMATIC_NAMES:
         return Example(place, Manner.SYSTEMATIC_NAME, " " + pair.text.strip())
-    text = normalise(pair.text)
+    text = chebi_wording(pair.text, names)
+    if pair.kind in CHEBI:
+        text = member_of_plurals(text)
     return Example(place, manner_of(text), text)
 
 

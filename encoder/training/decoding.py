@@ -19,6 +19,7 @@ from encoder.model.decoder import Decoder, Task, pad_targets
 from encoder.model.source import Source
 from encoder.prose import Manner
 from encoder.training.captions import Example
+from encoder.training.compute import PLAIN, Compute
 from encoder.training.dataset import DatasetError
 from encoder.training.readings import Readings
 
@@ -75,8 +76,11 @@ class DecoderTrainer:
         encode: Callable[[list[str]], list[list[int]]],
         schedule: DecoderSchedule,
         report: Callable[[str], None] = print,
+        compute: Compute = PLAIN,
     ) -> None:
         self.decoder, self._readings, self._examples, self._schedule, self._report = decoder, readings, examples, schedule, report
+        self._compute = compute
+        decoder.to(compute.device)
         self._targets = {
             Task.DESCRIBE: encode([example.text for example in examples]),
             Task.GENERATE: [readings.smiles_ids(query.molecule) for query in readings.queries],
@@ -153,7 +157,10 @@ class DecoderTrainer:
         self.decoder.train()
         source = self._read(batch, bool(generator.random() >= schedule.without_neighbours), generator.random((len(batch.rows), _HIDABLE)))
         targets_BL, mask_BL = pad_targets([self._targets[batch.task][row] for row in batch.rows])
-        loss = -(self.decoder(targets_BL, batch.task, source) * mask_BL).sum() / mask_BL.sum()
+        targets_BL, mask_BL = targets_BL.to(self._compute.device), mask_BL.to(self._compute.device)
+        with self._compute.autocast():
+            log_probability_BL = self.decoder(targets_BL, batch.task, source.to(self._compute.device))
+        loss = -(log_probability_BL.float() * mask_BL).sum() / mask_BL.sum()
         self._optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.decoder.parameters(), 1.0)

@@ -8,11 +8,13 @@ from typing import Any
 
 import torch
 
-from encoder.checkpoint import load_checkpoint
-from encoder.decoder_checkpoint import Vocabularies, add_decoder
-from encoder.model.decoder import Decoder, DecoderConfig
+from encoder.checkpoint import Checkpoint, load_checkpoint
+from encoder.decoder_checkpoint import Vocabularies, add_decoder, load_decoder
+from encoder.model.decoder import Decoder, DecoderConfig, Task
+from encoder.prose import Manner
 from encoder.tokenizer import SmilesVocabulary
 from encoder.training.captions import Corpus, gather, smiles_tokens, vocabulary_texts
+from encoder.training.compute import PLAIN, Compute
 from encoder.training.dataset import DatasetError, inchikey_of, read_descriptions, read_pairs
 from encoder.training.decoding import DecoderSchedule, DecoderTrainer
 from encoder.training.readings import Readings
@@ -34,6 +36,13 @@ class DecoderRecipe:
     """Fields of DecoderConfig that differ from its defaults; vocabularies and the encoder's sizes are given."""
     dropout: tuple[float, ...] = (0.0,)
     """Share of activations dropped in each stage."""
+    continues: bool = False
+    """Whether to go on from the checkpoint's own decoder, its vocabularies and shape included, instead of a new one."""
+
+    def manners(self, task: Task) -> set[Manner]:
+        """The manners of the examples that any stage shows."""
+        shares = [schedule.describe if task == Task.DESCRIBE else schedule.generate for schedule in self.schedules]
+        return {Manner[name] for share in shares for name, value in share.items() if value}
 
 
 def shipped() -> DecoderRecipe:
@@ -56,6 +65,14 @@ def shipped() -> DecoderRecipe:
     return DecoderRecipe((first, second), model={"width": 192, "layers": 2}, dropout=(0.0, 0.1))
 
 
+def polish() -> DecoderRecipe:
+    """A further stage for a decoder that is there already, on prose alone: ten minutes on one core."""
+    schedule = DecoderSchedule(
+        epochs=1, describe={"PROSE": 1.0}, generate={"PROSE": 0.25}, learning_rate=5e-4, without_neighbours=0.1, save_every=20, seed=2
+    )
+    return DecoderRecipe((schedule,), dropout=(0.1,), continues=True)
+
+
 def tiny() -> DecoderRecipe:
     """Seconds on one core, for tests: on the shipped sample, a width of 32."""
     everything = {"PROSE": 1.0, "CLASSES": 1.0, "NAME": 1.0, "SYSTEMATIC_NAME": 1.0, "OTHER": 1.0}
@@ -69,7 +86,7 @@ def tiny() -> DecoderRecipe:
     )
 
 
-DECODER_RECIPES: dict[str, Callable[[], DecoderRecipe]] = {"decoder": shipped, "tiny-decoder": tiny}
+DECODER_RECIPES: dict[str, Callable[[], DecoderRecipe]] = {"decoder": shipped, "polish": polish, "tiny-decoder": tiny}
 
 
 def read_corpus(data: Path, kinds: tuple[str, ...], benchmark: Path = BENCHMARK) -> Corpus:
@@ -78,7 +95,9 @@ def read_corpus(data: Path, kinds: tuple[str, ...], benchmark: Path = BENCHMARK)
     return gather(read_pairs(data, kinds, frozenset(inchikey_of(query.smiles) for query in queries)))
 
 
-def train_decoder(recipe: DecoderRecipe, model: Path, data: Path, out: Path, report: Callable[[str], None] = print) -> str:
+def train_decoder(
+    recipe: DecoderRecipe, model: Path, data: Path, out: Path, report: Callable[[str], None] = print, compute: Compute = PLAIN
+) -> str:
     """Train in the folder `out`, from where an earlier run of it ended, and write `out/checkpoint`; return its version.
 
     `model` is the folder of the encoder's checkpoint, which stays as it is. DatasetError when the folder belongs to another run.
@@ -91,23 +110,33 @@ def train_decoder(recipe: DecoderRecipe, model: Path, data: Path, out: Path, rep
         raise DatasetError(f"{out} holds a run of another recipe or another encoder; name an empty folder with --out")
     note.write_text(described)
     corpus = read_corpus(data, recipe.kinds)
-    vocabularies = Vocabularies(
-        TextVocabulary.learn(vocabulary_texts(corpus.examples), recipe.text_vocabulary), SmilesVocabulary(smiles_tokens(corpus.smiles))
-    )
+    decoder, vocabularies = _continued(model) if recipe.continues else _begun(recipe, checkpoint, corpus)
     report(f"{len(corpus.smiles)} molecules, {len(corpus.examples)} texts, {len(vocabularies.text)} pieces of words")
-    readings = Readings(checkpoint, corpus, vocabularies)
+    readings = Readings(checkpoint, corpus, vocabularies, recipe.manners(Task.DESCRIBE), recipe.manners(Task.GENERATE))
     report("neighbours found")
-    decoder = _new_decoder(recipe, checkpoint.model.config.width, checkpoint.model.config.dimension, vocabularies)
     for stage, (schedule, dropout) in enumerate(zip(recipe.schedules, recipe.dropout, strict=True)):
         for module in decoder.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = dropout
-        DecoderTrainer(decoder, readings, corpus.examples, vocabularies.text.encode_all, schedule, report).run(out / f"{stage}-{STATE}")
-    version = add_decoder(model, out / "checkpoint", decoder, vocabularies)
+        DecoderTrainer(decoder, readings, corpus.examples, vocabularies.text.encode_all, schedule, report, compute).run(
+            out / f"{stage}-{STATE}"
+        )
+    version = add_decoder(model, out / "checkpoint", decoder.cpu(), vocabularies)
     report(f"checkpoint {version} in {out / 'checkpoint'}")
     return version
 
 
-def _new_decoder(recipe: DecoderRecipe, encoder_width: int, encoder_dimension: int, vocabularies: Vocabularies) -> Decoder:
+def _continued(model: Path) -> tuple[Decoder, Vocabularies]:
+    writing = load_decoder(model)
+    writing.decoder.requires_grad_(True)
+    return writing.decoder, writing.vocabularies
+
+
+def _begun(recipe: DecoderRecipe, checkpoint: Checkpoint, corpus: Corpus) -> tuple[Decoder, Vocabularies]:
+    vocabularies = Vocabularies(
+        TextVocabulary.learn(vocabulary_texts(corpus.examples), recipe.text_vocabulary), SmilesVocabulary(smiles_tokens(corpus.smiles))
+    )
     torch.manual_seed(recipe.schedules[0].seed)
-    return Decoder(DecoderConfig(len(vocabularies.text), len(vocabularies.smiles), encoder_width, encoder_dimension, **recipe.model))
+    encoder = checkpoint.model.config
+    config = DecoderConfig(len(vocabularies.text), len(vocabularies.smiles), encoder.width, encoder.dimension, **recipe.model)
+    return Decoder(config), vocabularies

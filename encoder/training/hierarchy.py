@@ -21,6 +21,7 @@ from encoder.model.alignment import Level, in_batch_contrastive, level_similarit
 from encoder.model.atomas import AtomasEncoder, EncodedItems
 from encoder.model.config import EncoderConfig, Modality
 from encoder.model.losses import same_item
+from encoder.training.compute import PLAIN, Compute
 from encoder.training.dataset import DatasetError, similar_batches, vary_text
 from encoder.training.items import ItemBatch, Tokens
 from encoder.training.loop import Scores, TrainingSet, learning_rate, numbered, siblings_of
@@ -66,12 +67,18 @@ class HierarchyTrainer:
     """One training run of a hierarchy; `run` continues from the run's folder when it holds a state."""
 
     def __init__(
-        self, checkpoint: Checkpoint, data: TrainingSet, schedule: HierarchySchedule, report: Callable[[str], None] = print
+        self,
+        checkpoint: Checkpoint,
+        data: TrainingSet,
+        schedule: HierarchySchedule,
+        report: Callable[[str], None] = print,
+        compute: Compute = PLAIN,
     ) -> None:
+        self._compute = compute
         self.schedule, self._report, self._checkpoint, self._data = schedule, report, checkpoint, data
         torch.manual_seed(schedule.seed)
         config = replace(checkpoint.model.config, hierarchy_width=schedule.width)
-        self.model = _with_hierarchy(checkpoint.model, config)
+        self.model = _with_hierarchy(checkpoint.model, config).to(compute.device)
         assert self.model.hierarchy is not None
         self._hierarchy = self.model.hierarchy
         molecules = sorted({pair.smiles for pair in data.pairs})
@@ -133,9 +140,12 @@ class HierarchyTrainer:
         return [total / max(len(batches), 1) for total in totals]
 
     def _losses(self, texts: ItemBatch, molecules: ItemBatch, rows: NDArray[np.int64]) -> list[Tensor]:
-        text_keys, molecule_keys = torch.from_numpy(self._text_keys[rows]), torch.from_numpy(self._molecule_keys[rows])
+        text_keys, molecule_keys = (
+            torch.from_numpy(keys[rows]).to(self._compute.device) for keys in (self._text_keys, self._molecule_keys)
+        )
         same_BB = same_item(text_keys, molecule_keys, text_keys, molecule_keys)
-        text_levels, molecule_levels = self._levels("text", texts), self._levels("molecule", molecules)
+        with self._compute.autocast():
+            text_levels, molecule_levels = self._levels("text", texts), self._levels("molecule", molecules)
         scale = self._hierarchy.alignment.scale()
         return [
             in_batch_contrastive(scale[level] * level_similarity(text, molecule), same_BB)
@@ -155,7 +165,7 @@ class HierarchyTrainer:
                 self._levels("text", judged.texts.select(np.array([query]))),
                 self._levels("molecule", judged.pool.select(rows)),
             )
-            scores[query] = torch.stack(self._hierarchy.alignment.similarities(text, molecules)).mean(0)[0].numpy()
+            scores[query] = torch.stack(self._hierarchy.alignment.similarities(text, molecules)).mean(0)[0].cpu().numpy()
         ways = {"vector": judged.cosines, "hierarchy": scores, "both": judged.cosines + scores}
         return {f"{name}_mrr": retrieval_scores(tie_aware_ranks(way, judged.targets)).mrr for name, way in ways.items()}
 
@@ -220,12 +230,12 @@ def tokens_of(model: AtomasEncoder, modality: Modality, items: ItemBatch) -> Enc
     assert items.mass is not None
     assert items.token_counts is not None
     sums_TD = weighted_sums(model.tower(modality).table, items.matrix)
-    counts_B = torch.from_numpy(items.token_counts)
-    mask_BL = torch.arange(int(counts_B.max())) < counts_B[:, None]
+    counts_B = torch.from_numpy(items.token_counts).to(sums_TD.device)
+    mask_BL = torch.arange(int(counts_B.max()), device=sums_TD.device) < counts_B[:, None]
     tokens_BLD = sums_TD.new_zeros(*mask_BL.shape, sums_TD.shape[1])
     tokens_BLD[mask_BL] = sums_TD
     mass_BL = sums_TD.new_zeros(mask_BL.shape)
-    mass_BL[mask_BL] = torch.from_numpy(items.mass)
+    mass_BL[mask_BL] = torch.from_numpy(items.mass).to(sums_TD.device)
     tokens_BLD = model.backbone(tokens_BLD, mask_BL)
     tower = model.tower(modality)
     return EncodedItems(tokens_BLD, mask_BL, mass_BL, tower.project(tower.pool(tokens_BLD, mass_BL)))
@@ -242,14 +252,19 @@ def _with_hierarchy(model: AtomasEncoder, config: EncoderConfig) -> AtomasEncode
 
 
 def train_hierarchy(
-    start: Path, data: TrainingSet, schedule: HierarchySchedule, out: Path, report: Callable[[str], None] = print
+    start: Path,
+    data: TrainingSet,
+    schedule: HierarchySchedule,
+    out: Path,
+    report: Callable[[str], None] = print,
+    compute: Compute = PLAIN,
 ) -> list[Scores]:
     """Train a hierarchy on the checkpoint in the folder `start`, and write both to `out/checkpoint`; return the scores of every epoch."""
     out.mkdir(parents=True, exist_ok=True)
     checkpoint = load_checkpoint(start)
-    trainer = HierarchyTrainer(checkpoint, data, schedule, report)
+    trainer = HierarchyTrainer(checkpoint, data, schedule, report, compute)
     report(f"{len(data.pairs)} pairs, hierarchy of width {schedule.width} on encoder {checkpoint.version}")
     history = trainer.run(out / STATE)
-    version = add_hierarchy(start, out / "checkpoint", trainer.model)
+    version = add_hierarchy(start, out / "checkpoint", trainer.model.cpu())
     report(f"checkpoint {version} in {out / 'checkpoint'}")
     return history

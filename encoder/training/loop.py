@@ -21,6 +21,7 @@ from encoder.model.atomas import AtomasEncoder
 from encoder.model.config import MODALITIES, Modality
 from encoder.model.losses import ContrastConfig, GlobalContrast
 from encoder.model.momentum import MomentumTwin, PairQueue
+from encoder.training.compute import PLAIN, Compute
 from encoder.training.dataset import DatasetError, Pair, similar_batches, vary_text
 from encoder.training.items import Bags, ItemBatch, Tokens
 from encoder.training.metrics import rank_by_cosine, retrieval_scores
@@ -85,8 +86,9 @@ class Trainer:
         data: TrainingSet,
         schedule: Schedule,
         report: Callable[[str], None] = print,
+        compute: Compute = PLAIN,
     ) -> None:
-        self.model, self.schedule, self._report = model, schedule, report
+        self.model, self.schedule, self._report, self._compute = model.to(compute.device), schedule, report, compute
         self._text_features, self._pairs = text_features, data.pairs
         self._siblings = siblings_of(data.pairs)
         self._item_type = Tokens if model.config.layers else Bags
@@ -103,11 +105,11 @@ class Trainer:
         self.epoch = 0
         self.history: list[Scores] = []
         # Where each row was seen last; batches of alike rows are drawn from it.
-        self._vectors = torch.zeros(len(data.pairs) + len(data.distractors), model.config.dimension)
+        self._vectors = torch.zeros(len(data.pairs) + len(data.distractors), model.config.dimension, device=compute.device)
         self._tables: dict[Modality, TableAdam] = {modality: TableAdam(model.tower(modality).table.data) for modality in MODALITIES}
         dense = [parameter for name, parameter in model.named_parameters() if not name.endswith(".table")]
         self._twin = MomentumTwin(model, schedule.momentum)
-        self._queue = PairQueue(schedule.queue, model.config.dimension) if schedule.queue else None
+        self._queue = PairQueue(schedule.queue, model.config.dimension).to(compute.device) if schedule.queue else None
         self._contrast = GlobalContrast(ContrastConfig(soft_target_weight=schedule.soft_targets))
         self._dense = torch.optim.AdamW(dense, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
         for parameter in dense:
@@ -203,7 +205,9 @@ class Trainer:
         texts = self._text_items(shown)
         group = schedule.group if self.epoch >= schedule.group_from_epoch else 1
         # A batch of one pair, or of molecules without text alone, has nothing to tell apart.
-        batches = [batch for batch in similar_batches(self._vectors.numpy(), schedule.batch, group, generator) if self._paired(batch) > 1]
+        batches = [
+            batch for batch in similar_batches(self._vectors.cpu().numpy(), schedule.batch, group, generator) if self._paired(batch) > 1
+        ]
         model.train()
         total = 0.0
         for step, rows in enumerate(batches):
@@ -214,9 +218,12 @@ class Trainer:
                 "molecule": self._molecules.select(self._molecule_of_row[rows], model.config.feature_dropout, generator),
             }
             sums = {modality: self._tables[modality].look_up(batch[modality].matrix) for modality in MODALITIES}
-            text_BE, molecule_NE = (_vectors(model, modality, sums[modality], batch[modality]) for modality in MODALITIES)
-            twin_text_BE, twin_molecule_NE = (_vectors_of(self._teacher, modality, batch[modality]) for modality in MODALITIES)
-            text_keys_N, molecule_keys_N = torch.from_numpy(self._text_keys[rows]), torch.from_numpy(self._molecule_keys[rows])
+            with self._compute.autocast():
+                text_BE, molecule_NE = (_vectors(model, modality, sums[modality], batch[modality]) for modality in MODALITIES)
+                twin_text_BE, twin_molecule_NE = (_vectors_of(self._teacher, modality, batch[modality]) for modality in MODALITIES)
+            text_keys_N, molecule_keys_N = (
+                torch.from_numpy(keys[rows]).to(self._compute.device) for keys in (self._text_keys, self._molecule_keys)
+            )
             queue = None if self._queue is None else self._queue.contents()
             loss = self._contrast(
                 text_BE, molecule_NE, twin_text_BE, twin_molecule_NE, text_keys_N, molecule_keys_N, model.log_scale, queue
@@ -234,7 +241,7 @@ class Trainer:
             self._twin.update(model)
             with torch.no_grad():
                 molecule_NE[:count] = (molecule_NE[:count] + text_BE) / 2
-                self._vectors[torch.from_numpy(rows)] = molecule_NE
+                self._vectors[torch.from_numpy(rows).to(self._compute.device)] = molecule_NE
             total += loss.item()
         return total / max(len(batches), 1)
 
@@ -250,7 +257,7 @@ class Trainer:
 
     def _all_vectors(self, modality: Modality, items: Bags | Tokens) -> NDArray[np.float32]:
         chunks = np.array_split(np.arange(len(items)), math.ceil(len(items) / 2048))
-        return np.concatenate([_vectors_of(self.model, modality, items.select(rows)).numpy() for rows in chunks])
+        return np.concatenate([_vectors_of(self.model, modality, items.select(rows)).cpu().numpy() for rows in chunks])
 
 
 @torch.no_grad()
@@ -261,8 +268,9 @@ def _vectors_of(model: AtomasEncoder, modality: Modality, batch: ItemBatch) -> T
 def _vectors(model: AtomasEncoder, modality: Modality, sums_RD: Tensor, batch: ItemBatch) -> Tensor:
     """Vectors (B, E) of items whose bags or tokens have been looked up."""
     if batch.token_counts is None or batch.mass is None:
-        return model.tower(modality).project(sums_RD)
-    return model.encode_ragged(modality, sums_RD, torch.from_numpy(batch.mass), torch.from_numpy(batch.token_counts))
+        return model.tower(modality).project(sums_RD).float()
+    mass_T, counts_B = torch.from_numpy(batch.mass).to(sums_RD.device), torch.from_numpy(batch.token_counts).to(sums_RD.device)
+    return model.encode_ragged(modality, sums_RD, mass_T, counts_B).float()
 
 
 class Pace(Protocol):

@@ -2,7 +2,7 @@
 
 # Shape legend:  T tokens of all items, E tokens of an item, C encoder width, N molecules, X dimension of the vectors, K neighbours
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import torch
@@ -27,16 +27,29 @@ _SPARE = 2
 
 
 class Readings:
-    """Every molecule and every query of a corpus, ready to be read; the encoder is frozen."""
+    """The molecules and queries of a corpus that a training shows, ready to be read; the encoder is frozen."""
 
-    def __init__(self, checkpoint: Checkpoint, corpus: Corpus, vocabularies: Vocabularies) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        corpus: Corpus,
+        vocabularies: Vocabularies,
+        described: Collection[Manner],
+        answered: Collection[Manner],
+    ) -> None:
+        """Read what is needed to describe molecules in some manners and to answer texts of some manners; the rest only as neighbours."""
         self._model = checkpoint.model
         self._corpus = corpus
         encoder = Encoder(checkpoint)
-        self.queries = [example for example in corpus.examples if Task.GENERATE in directions(example)]
+        self.queries = [query for query in corpus.examples if query.manner in answered and Task.GENERATE in directions(query)]
         texts = [query.text for query in self.queries]
+        molecules = sorted({example.molecule for example in corpus.examples if example.manner in described})
+        self._places: dict[Modality, dict[int, int]] = {
+            "molecule": {molecule: place for place, molecule in enumerate(molecules)},
+            "text": {query: query for query in range(len(texts))},
+        }
         self._items: dict[Modality, Tokens] = {
-            "molecule": Tokens(checkpoint.molecule_features(corpus.smiles), checkpoint.molecule_features.rows),
+            "molecule": Tokens(checkpoint.molecule_features([corpus.smiles[row] for row in molecules]), checkpoint.molecule_features.rows),
             "text": Tokens(checkpoint.text_features(texts), checkpoint.text_features.rows),
         }
         self._tables = {modality: self._model.tower(modality).table.detach().numpy() for modality in self._items}
@@ -45,9 +58,9 @@ class Readings:
         self._smiles_ids = [vocabularies.smiles.encode(smiles) for smiles in corpus.smiles]
         self._name_ids = [ids[:LONGEST_NAME] for ids in vocabularies.text.encode_all([f" {name}" if name else "" for name in corpus.names])]
         self._text_ids = vocabularies.text.encode_all(corpus.texts)
-        self._find_neighbours()
+        self._find_neighbours(np.array(molecules, dtype=np.int64))
 
-    def _find_neighbours(self) -> None:
+    def _find_neighbours(self, molecules: NDArray[np.int64]) -> None:
         corpus, vectors_NX = self._corpus, self._molecules_NX
         bits_NF = fingerprints(corpus.smiles)
         prose = np.array([bool(text) and manner_of(text) == Manner.PROSE for text in corpus.texts])
@@ -55,7 +68,8 @@ class Readings:
 
         def nearest(pool: NDArray[np.bool_], count: int) -> Nearest:
             keys, rows = corpus.inchikeys, np.flatnonzero(pool)
-            return nearest_molecules(bits_NF, vectors_NX, keys, bits_NF, vectors_NX, keys, rows, count)
+            own = [keys[molecule] for molecule in molecules]
+            return nearest_molecules(bits_NF[molecules], vectors_NX[molecules], own, bits_NF, vectors_NX, keys, rows, count)
 
         self._detailed = nearest(prose, DETAILED + _SPARE)
         self._brief = nearest(known, DETAILED + BRIEF + _SPARE)
@@ -93,9 +107,10 @@ class Readings:
         return collate(items)
 
     def _choose_texts(self, molecule: int, hidden: NDArray[np.float64] | None) -> list[tuple[int, float, list[list[int]]]]:
-        detailed = _kept(self._detailed, molecule, hidden)[:DETAILED]
+        place = self._places["molecule"][molecule]
+        detailed = _kept(self._detailed, place, hidden)[:DETAILED]
         taken = {row for row, _ in detailed}
-        brief = [near for near in _kept(self._brief, molecule, hidden) if near[0] not in taken][:BRIEF]
+        brief = [near for near in _kept(self._brief, place, hidden) if near[0] not in taken][:BRIEF]
         pieces = [(row, likeness, [self._name_ids[row], self._text_ids[row][:LONGEST_TEXT]]) for row, likeness in detailed]
         pieces += [(row, likeness, [self._name_ids[row], self._text_ids[row][:LONGEST_BRIEF]]) for row, likeness in brief]
         return [(row, likeness, [piece for piece in parts if piece]) for row, likeness, parts in pieces]
@@ -113,7 +128,8 @@ class Readings:
         )
 
     def _tokens(self, modality: Modality, rows: NDArray[np.int64]) -> list[Tensor]:
-        batch = self._items[modality].select(rows)
+        places = self._places[modality]
+        batch = self._items[modality].select(np.array([places[row] for row in rows.tolist()]))
         assert batch.token_counts is not None
         counts = batch.token_counts.tolist()
         tokens = list(torch.split(torch.from_numpy(np.asarray(batch.matrix @ self._tables[modality], dtype=np.float32)), counts))

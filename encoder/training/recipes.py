@@ -12,6 +12,7 @@ from encoder.checkpoint import save_checkpoint
 from encoder.features import MoleculeFeatures, TextFeatures
 from encoder.model.atomas import AtomasEncoder
 from encoder.model.config import EncoderConfig
+from encoder.training.compute import PLAIN, Compute
 from encoder.training.dataset import DatasetError, inchikey_of, read_descriptions, read_pairs, read_table
 from encoder.training.loop import Schedule, Scores, Trainer, TrainingSet, Validation
 
@@ -115,7 +116,14 @@ def read_training_set(recipe: Recipe, data: Path, benchmark: Path = BENCHMARK) -
     return TrainingSet(pairs, distractors, Validation(texts, molecules))
 
 
-def train(recipe: Recipe, data: TrainingSet, out: Path, report: Callable[[str], None] = print, start: Path | None = None) -> list[Scores]:
+def train(
+    recipe: Recipe,
+    data: TrainingSet,
+    out: Path,
+    report: Callable[[str], None] = print,
+    start: Path | None = None,
+    compute: Compute = PLAIN,
+) -> list[Scores]:
     """Train a recipe in the folder `out`, from where an earlier run of it ended, and write its checkpoint to `out/checkpoint`.
 
     `start` is the folder of the run that gives the first weights. Returns the scores of every epoch. DatasetError when a folder belongs to
@@ -135,10 +143,10 @@ def train(recipe: Recipe, data: TrainingSet, out: Path, report: Callable[[str], 
     molecule_features = MoleculeFeatures.learn(sorted({pair.smiles for pair in data.pairs}), sizes.min_molecules)
     model = AtomasEncoder(EncoderConfig(text_features.rows, molecule_features.rows, **recipe.model))
     report(f"{len(data.pairs)} pairs, {text_features.rows} text features, {molecule_features.rows} molecule features")
-    trainer = Trainer(model, text_features, molecule_features, data, recipe.schedule, report)
+    trainer = Trainer(model, text_features, molecule_features, data, recipe.schedule, report, compute)
     if start is not None:
         trainer.begin_with(start / STATE)
     history = trainer.run(out / STATE)
-    version = save_checkpoint(out / "checkpoint", model, text_features, molecule_features, recipe.table_bits)
+    version = save_checkpoint(out / "checkpoint", model.cpu(), text_features, molecule_features, recipe.table_bits)
     report(f"checkpoint {version} in {out / 'checkpoint'}")
     return history

@@ -50,7 +50,7 @@ class _SparseSum(torch.autograd.Function):
 
 
 def _sum(rows: Tensor, bag: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    ids, offsets, weights = bag
+    ids, offsets, weights = (part.to(rows.device) for part in bag)
     return F.embedding_bag(ids, rows, offsets, mode="sum", per_sample_weights=weights)
 
 
@@ -74,7 +74,7 @@ class TableAdam:
     def look_up(self, matrix: sp.csr_matrix) -> Tensor:
         """Return the sums (R, D) of table rows by a feature matrix (R, N); the next `step` uses their gradient."""
         batch = UsedRows.from_matrix(matrix)
-        used_U = torch.from_numpy(batch.used)
+        used_U = torch.from_numpy(batch.used).to(self.table_ND.device)
         rows_UD = self.table_ND.detach()[used_U].requires_grad_()
         self._pending = used_U, rows_UD
         sums: Tensor = _SparseSum.apply(rows_UD, batch)  # type: ignore[no-untyped-call]  # torch leaves apply untyped

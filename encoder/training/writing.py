@@ -4,7 +4,7 @@
 
 import csv
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rdkit import Chem, rdBase
 
 from encoder.context import ALIKE, BRIEF, DETAILED
-from encoder.generator import Generator, Neighbour, Proposal
+from encoder.generator import EDITED, Generator, Neighbour, Proposal
 from encoder.inference import Encoder
 from encoder.likeness import fingerprints
 from encoder.molecules import MoleculeError, standardise
@@ -34,11 +34,13 @@ class Pool:
     corpus: Corpus
     vectors_NX: NDArray[np.float32]
     bits_NF: NDArray[np.uint8]
+    source: str
+    """Where the molecules are from, for reports."""
 
     @classmethod
-    def of(cls, encoder: Encoder, corpus: Corpus) -> "Pool":
+    def of(cls, encoder: Encoder, corpus: Corpus, source: str) -> "Pool":
         """Encode the molecules of a corpus."""
-        return cls(corpus, encoder.encode_molecules(corpus.smiles), fingerprints(corpus.smiles))
+        return cls(corpus, encoder.encode_molecules(corpus.smiles), fingerprints(corpus.smiles), source)
 
     def neighbour(self, row: int) -> Neighbour:
         """One molecule as the generator reads it."""
@@ -59,7 +61,7 @@ class Pool:
     def near_texts(self, vectors_QX: NDArray[np.float32], keys: Sequence[str]) -> list[list[Neighbour]]:
         """For each text the molecules nearest to it, the one it belongs to left out by InChIKey."""
         everything = np.arange(len(self.corpus.smiles))
-        nearest = nearest_to_texts(vectors_QX, keys, self.vectors_NX, self.corpus.inchikeys, everything, ALIKE)
+        nearest = nearest_to_texts(vectors_QX, keys, self.vectors_NX, self.corpus.inchikeys, everything, max(ALIKE, EDITED))
         return [[self.neighbour(row) for row in rows if row >= 0] for rows in nearest.rows_QK.tolist()]
 
 
@@ -73,15 +75,22 @@ class Benchmark:
     keys: list[str]
 
     @classmethod
-    def read(cls, path: Path, limit: int | None) -> "Benchmark":
-        """The first `limit` rows of a file; DatasetError when a molecule cannot be read."""
+    def read(cls, path: Path, limit: int | None, encoder: Encoder) -> "Benchmark":
+        """The first `limit` rows of a file; DatasetError names file and line of a molecule or text that the encoder cannot read."""
         rows = read_descriptions(path)[:limit]
         if not rows:
             raise DatasetError(f"{path} holds no description")
-        try:
-            molecules = [standardise(row.smiles) for row in rows]
-        except MoleculeError as error:
-            raise DatasetError(f"{path} holds a molecule that cannot be read: {error}") from error
+        molecules = []
+        for row in rows:
+            try:
+                molecules.append(standardise(row.smiles))
+            except MoleculeError as error:
+                raise DatasetError(f"{row.place}: {row.smiles[:200]!r} cannot be read: {error}") from error
+            lengths = encoder.text_tokens(row.text), encoder.molecule_tokens(molecules[-1].smiles)
+            if not lengths[0]:
+                raise DatasetError(f"{row.place}: the description is empty")
+            if max(lengths) > encoder.max_tokens:
+                raise DatasetError(f"{row.place}: {max(lengths)} tokens, but the model reads at most {encoder.max_tokens}; remove the row")
         return cls(rows, [molecule.smiles for molecule in molecules], [molecule.inchikey for molecule in molecules])
 
 
@@ -99,7 +108,12 @@ def evaluate_captioning(
         report(f"{len(outputs)} of {len(benchmark.rows)} described")
     references = [row.text for row in benchmark.rows]
     write_predictions(predictions, "SMILES", [row.smiles for row in benchmark.rows], references, outputs)
-    return {**asdict(caption_scores(references, outputs)), "rows": len(outputs), "neighbours": pool is not None, "beams": beams}
+    return {
+        **asdict(caption_scores(references, outputs)),
+        "rows": len(outputs),
+        "neighbours": pool.source if pool else None,
+        "beams": beams,
+    }
 
 
 def evaluate_generation(
@@ -107,8 +121,8 @@ def evaluate_generation(
 ) -> dict[str, Any]:
     """Write `count` molecules for every description, keep the valid ones, and score the one that is most aligned with the text.
 
-    `likeliest` has the scores of the valid candidate of the highest probability instead, `raw_validity` is the share of all candidates that
-    are valid, `answered` the share of the texts with a valid candidate.
+    `likeliest` has the scores of the valid candidate of the highest probability instead, `raw_validity` is the share of all that the
+    decoder wrote that is valid, `answered` the share of the texts with a valid candidate.
     """
     texts = [row.text for row in benchmark.rows]
     neighbours: list[list[Neighbour]] = [[] for _ in texts]
@@ -121,7 +135,8 @@ def evaluate_generation(
         chunk = list(zip(texts, neighbours, strict=True))[start : start + _CHUNK]
         for (text, _), proposals in zip(chunk, generator.propose_all(chunk, count, seed), strict=True):
             usable = _valid(proposals)
-            drawn, valid = drawn + len(proposals), valid + len(usable)
+            drawn += sum(not proposal.edited for proposal in proposals)
+            valid += sum(not proposal.edited for proposal in usable)
             best = sorted(_merged(usable).items(), key=lambda item: -item[1])
             likeliest.append(best[0][0] if best else "")
             aligned.append(_most_aligned(generator, text, [smiles for smiles, _ in best]) if best else "")
@@ -134,7 +149,7 @@ def evaluate_generation(
         "raw_validity": valid / max(drawn, 1),
         "answered": sum(map(bool, aligned)) / len(aligned),
         "rows": len(aligned),
-        "neighbours": pool is not None,
+        "neighbours": pool.source if pool else None,
         "candidates": count,
         "seed": seed,
     }
@@ -147,7 +162,7 @@ def _valid(proposals: Iterable[Proposal]) -> list[Proposal]:
         for proposal in proposals:
             molecule = Chem.MolFromSmiles(proposal.smiles)
             if molecule is not None and molecule.GetNumAtoms():
-                usable.append(Proposal(str(Chem.MolToSmiles(molecule)), proposal.log_probability))
+                usable.append(replace(proposal, smiles=str(Chem.MolToSmiles(molecule))))
     return usable
 
 

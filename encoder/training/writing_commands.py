@@ -9,7 +9,9 @@ import torch
 
 from encoder.checkpoint import DEFAULT_WEIGHTS
 from encoder.generator import MOST, Generator
+from encoder.training.compute import Compute
 from encoder.training.decoding_recipes import DECODER_RECIPES, read_corpus, train_decoder
+from encoder.training.library_texts import library_corpus
 from encoder.training.recipes import TEXT_KINDS
 from encoder.training.writing import Benchmark, Pool, evaluate_captioning, evaluate_generation
 
@@ -20,13 +22,18 @@ JUDGEMENTS = {
 """What can be judged of a decoder."""
 
 
-def add_judgements(judgements: "argparse._SubParsersAction[argparse.ArgumentParser]", data: Path) -> None:
-    """Add a parser for each judgement; `data` is the default folder of the training pairs."""
+def add_judgements(judgements: "argparse._SubParsersAction[argparse.ArgumentParser]", data: Path | None) -> None:
+    """Add a parser for each judgement; `data` is the default folder of the training pairs, None for the shipped library in their place."""
     for name, summary in JUDGEMENTS.items():
         parser = judgements.add_parser(name, help=summary)
         parser.add_argument("--pairs", type=Path, required=True, help="benchmark: .tsv with the columns cid, smiles, description")
         parser.add_argument("--limit", type=_positive, help="first rows of it alone")
-        parser.add_argument("--data", type=Path, default=data, help="folder of the training pairs, among which neighbours are looked for")
+        parser.add_argument(
+            "--data",
+            type=Path,
+            default=data,
+            help="folder of training pairs, among which neighbours are looked for (ATOMAS_TRAINING_DATA; default: the shipped library)",
+        )
         parser.add_argument("--kinds", nargs="+", default=list(TEXT_KINDS), help="files of that folder to read")
         parser.add_argument("--no-retrieval", action="store_true", help="show the decoder no neighbours")
         parser.add_argument("--model", type=Path, default=DEFAULT_WEIGHTS, help="checkpoint folder (default: the shipped weights)")
@@ -44,8 +51,11 @@ def judge(options: argparse.Namespace) -> None:
     """Run a judgement and print its scores."""
     torch.set_num_threads(options.threads)
     generator = Generator.load(options.model)
-    benchmark = Benchmark.read(options.pairs, options.limit)
-    pool = None if options.no_retrieval else Pool.of(generator.encoder, read_corpus(options.data, tuple(options.kinds)))
+    benchmark = Benchmark.read(options.pairs, options.limit, generator.encoder)
+    pool = None
+    if not options.no_retrieval:
+        corpus = library_corpus() if options.data is None else read_corpus(options.data, tuple(options.kinds))
+        pool = Pool.of(generator.encoder, corpus, str(options.data or "the shipped library"))
 
     def report(line: str) -> None:
         if not options.json:
@@ -63,11 +73,16 @@ def judge(options: argparse.Namespace) -> None:
             print(f"{name}: {value}")
 
 
-def train(options: argparse.Namespace, out: Path) -> None:
+def train(options: argparse.Namespace, out: Path, compute: Compute) -> None:
     """Run a recipe of the decoder."""
     torch.set_num_threads(options.threads)
     train_decoder(
-        DECODER_RECIPES[options.recipe](), options.model or DEFAULT_WEIGHTS, options.data, out, lambda line: print(line, flush=True)
+        DECODER_RECIPES[options.recipe](),
+        options.model or DEFAULT_WEIGHTS,
+        options.data,
+        out,
+        lambda line: print(line, flush=True),
+        compute,
     )
     print(json.dumps({"out": str(out)}))
 

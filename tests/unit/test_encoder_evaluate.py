@@ -1,5 +1,6 @@
 """Retrieval evaluation: the protocol's pool and ranks, from files and from the command line."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -127,6 +128,13 @@ def test_a_broken_row_is_named_by_file_and_line(pairs: Path, row: str, complaint
     pairs.write_text(pairs.read_text() + row + "\n")
     with pytest.raises(DatasetError, match=rf"pairs\.tsv, {complaint}"):
         read_retrieval_task(pairs, [])
+
+
+def test_several_candidate_files_compressed_or_not_make_one_pool(pairs: Path, candidates: Path, tmp_path: Path) -> None:
+    packed = tmp_path / "more.tsv.gz"
+    packed.write_bytes(gzip.compress(b"cid\tsmiles\n7\tCCC\n8\tOCC\n"))
+    pool = read_retrieval_task(pairs, [candidates, packed]).pool
+    assert pool == [*read_retrieval_task(pairs, [candidates]).pool, "CCC"]
 
 
 def test_a_broken_candidate_is_named_by_file_and_line(pairs: Path, candidates: Path) -> None:

@@ -183,11 +183,41 @@ def test_a_judgement_prints_the_published_metrics_and_writes_predictions(
     )
     assert wanted <= scores.keys()
     assert scores["rows"] == 4
-    assert scores["neighbours"] is retrieval
+    assert scores["neighbours"] == (str(SAMPLE) if retrieval else None)
     with predictions.open(encoding="utf-8", newline="") as lines:
         rows = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
     assert list(rows[0]) == ["SMILES" if judgement == "captioning" else "description", "ground truth", "output"]
     assert len(rows) == 4
+
+
+@pytest.mark.parametrize("judgement", ["captioning", "generation"])
+@pytest.mark.parametrize(
+    ("row", "complaint"),
+    [
+        ("2\tC1CC\ta broken ring", "'C1CC' cannot be read"),
+        ("2\tC1CC1", "too few columns"),
+        ("2\tC1CC1\t  ", "the description is empty"),
+        ("2\tC1CC1\t" + "ring " * 5000, "5000 tokens, but the model reads at most 4096"),
+        (f"2\t{'C' * 5000}\ta chain", "5001 tokens"),
+    ],
+)
+def test_a_broken_benchmark_row_is_named_by_file_and_line(
+    decoder_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], judgement: str, row: str, complaint: str
+) -> None:
+    pairs = tmp_path / "pairs.tsv"
+    pairs.write_text(f"cid\tsmiles\tdescription\n1\tCCO\tan alcohol\n{row}\n")
+    assert main(["evaluate", judgement, "--pairs", str(pairs), "--model", str(decoder_run / "checkpoint"), "--no-retrieval"]) == 1
+    assert f"pairs.tsv, line 3: {complaint}" in capsys.readouterr().err
+
+
+def test_rare_molecules_and_foreign_texts_are_written_about(generator: Generator) -> None:
+    rare = ["*CC*", "[U]", "b1ccccc1", "[2H]O[2H]", "[H+]", "[Na+].[Cl-]", "[13CH4]"]
+    described = generator.describe_all([(smiles, [Neighbour("[Og]", "oganesson", "\U0001f9ea")]) for smiles in rare])
+    assert all(written and written[0].text for written in described)
+    proposed = generator.propose_all(
+        [(text, ()) for text in ("\U0001f9ea\U0001f9ea", "\u043a\u0438\u0441\u043b\u043e\u0442\u0430", "\u9178")], 4, 0
+    )
+    assert all(proposals for proposals in proposed)
 
 
 def test_a_benchmark_molecule_among_the_pairs_is_an_error(encoder_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
