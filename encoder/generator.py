@@ -206,7 +206,8 @@ class Generator:
         def cosines(smiles: Sequence[str]) -> NDArray[np.float32]:
             if cancelled():
                 raise Cancelled
-            return self.encoder.encode_molecules(smiles) @ vector_X
+            cosine: NDArray[np.float32] = self.encoder.encode_molecules(smiles) @ vector_X
+            return cosine
 
         nearest = np.argsort(-cosines(starts), kind="stable")[:EDITED].tolist()
         best = improved([starts[place] for place in nearest], cosines, _ROUNDS, _KEPT)[:MOST_EDITS]
