@@ -17,7 +17,7 @@ from encoder.__main__ import main
 from encoder.checkpoint import load_checkpoint
 from encoder.decoder_checkpoint import NoDecoderError
 from encoder.generation import Cancelled
-from encoder.generator import MOST, Generator, Neighbour
+from encoder.generator import MOST, MOST_EDITS, Generator, Neighbour
 from encoder.inference import EmptyInputError, TooLongError
 from encoder.manifest import CheckpointError, ModelFacts
 from encoder.prose import Manner, manner_of, normalise
@@ -136,13 +136,26 @@ def test_descriptions_come_with_their_scores_and_depend_on_the_neighbours(genera
 
 
 def test_proposals_come_as_they_are_found_and_are_the_same_for_a_seed(generator: Generator) -> None:
-    def of(seed: int, count: int = 12) -> list[str]:
+    def of(seed: int, count: int = 20) -> list[str]:
         return [proposal.smiles for proposal in generator.propose("an aromatic ether", count, seed, NEIGHBOURS)]
 
-    assert len(of(1)) == 12
+    assert len(of(1)) == 20
     assert of(1) == of(1)
     assert of(1) != of(2)
     assert of(1, 6) == of(1)[:6]
+
+
+def test_edited_neighbours_are_among_the_proposals_best_first_with_their_probabilities(generator: Generator) -> None:
+    text = "an aromatic ether"
+    found = [proposal for proposal in generator.propose(text, 12, 0, NEIGHBOURS) if proposal.edited]
+    assert 1 <= len(found) <= MOST_EDITS
+    assert not {proposal.smiles for proposal in found} & {neighbour.smiles for neighbour in NEIGHBOURS}
+    assert all(proposal.log_probability < 0 for proposal in found)
+    cosines = generator.encoder.encode_molecules([proposal.smiles for proposal in found]) @ generator.encoder.encode_texts([text])[0]
+    assert list(cosines) == sorted(cosines, reverse=True)
+    assert not any(proposal.edited for proposal in generator.propose(text, 12, 0))
+    together = generator.propose_all([("an acid", ()), (text, NEIGHBOURS)], 12, 0)[1]
+    assert [proposal.smiles for proposal in together if proposal.edited] == [proposal.smiles for proposal in found]
 
 
 def test_whoever_asked_can_give_up(generator: Generator) -> None:
@@ -198,7 +211,7 @@ def test_a_judgement_prints_the_published_metrics_and_writes_predictions(
         ("2\tC1CC1", "too few columns"),
         ("2\tC1CC1\t  ", "the description is empty"),
         ("2\tC1CC1\t" + "ring " * 5000, "5000 tokens, but the model reads at most 4096"),
-        (f"2\t{'C' * 5000}\ta chain", "5001 tokens"),
+        (f"2\t{'C' * 5000}\ta chain", "'CCCC"),
     ],
 )
 def test_a_broken_benchmark_row_is_named_by_file_and_line(
