@@ -166,7 +166,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     generator = Generator.load(options.model)
-    benchmark = Benchmark.read(VALIDATION, options.limit)
+    benchmark = Benchmark.read(VALIDATION, options.limit, generator.encoder)
     everybody = frozenset(inchikey_of(row.smiles) for row in read_descriptions(VALIDATION))
     spent = time.process_time()
 
@@ -175,7 +175,7 @@ def main() -> None:
         took, spent = time.process_time() - spent, time.process_time()
         print(json.dumps({part: scores, "processor seconds": round(took, 1)}), flush=True)
 
-    pool = Pool.of(generator.encoder, library(LIBRARY, everybody, options.library_limit))
+    pool = Pool.of(generator.encoder, library(LIBRARY, everybody, options.library_limit), str(LIBRARY))
     say("setting", {"model": generator.encoder.version, "rows": len(benchmark.rows), "library": len(pool.corpus.smiles)})
     scores, found = molecules(generator, benchmark, pool, options.candidates)
     say("molecules beside the library", scores)
