@@ -79,7 +79,7 @@ class Proposal:
 class Ranking:
     """How descriptions are found and ranked.
 
-    The search prefers long texts: those that win by mean log-probability are a tenth shorter than what chemists write, because every further
+    The search prefers long texts: those that win by mean log-probability are a sixth shorter than what chemists write, because every further
     sentence is less certain than the ones before. Of what it finds, the ranking takes mean log-probability plus so much of the alignment.
     """
 
