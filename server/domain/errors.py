@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from enum import StrEnum
 
+# Characters. gRPC carries refusals in headers, some kilobytes in all.
+_MOST_MESSAGE, _MOST_DETAIL = 600, 200
+
 
 class Reason(StrEnum):
     """Why a call was refused or a row rejected; part of the public contract (`ErrorInfo.reason`)."""
@@ -64,7 +67,13 @@ class AtomasError(Exception):
     """A refusal with its reason, one clear sentence for a person, and details for programs."""
 
     def __init__(self, reason: Reason, message: str, **details: str) -> None:
+        message = _short(message, _MOST_MESSAGE)
         super().__init__(message)
         self.reason = reason
         self.message = message
-        self.details: Mapping[str, str] = details
+        self.details: Mapping[str, str] = {name: _short(said, _MOST_DETAIL) for name, said in details.items()}
+
+
+def _short(said: str, most: int) -> str:
+    """What repeats a long name or path must still fit where refusals travel."""
+    return said if len(said) <= most else said[:most] + " ..."

@@ -155,7 +155,7 @@ def remove_index(version: str, ports: Ports) -> None:
 def checkpoint_folder(path: str) -> Path:
     """Raises INVALID_ARGUMENT unless servers and workers will understand the path alike."""
     folder = Path(path)
-    if not folder.is_absolute():
+    if not folder.is_absolute() or "\0" in path:
         raise AtomasError(
             Reason.INVALID_ARGUMENT, f"Write the folder of the checkpoint in full, not as {path!r}: servers and workers read it."
         )

@@ -4,7 +4,12 @@ from itertools import repeat
 
 import grpc
 import pytest
+from google.longrunning import operations_proto_pb2 as operations
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
 
+from atomas.v1 import library_service_pb2 as libraries
+from atomas.v1 import model_service_pb2 as models
 from benchmarks.fuzz import LIBRARY, Findings, fuzz
 from benchmarks.random_requests import RandomRequests, nasty_structures
 from server.domain.libraries import Library
@@ -12,7 +17,7 @@ from server.rpc.access_rules import RULES
 from server.usecases.manage_libraries import create_library
 from tests.builders import import_rows, row
 from tests.security.served import call, served
-from tests.security.test_access import reflected
+from tests.security.test_access import reflected, refusal
 from tests.unit.conftest import World
 
 CALLS = 600
@@ -40,6 +45,24 @@ def test_bytes_that_are_no_message_are_refused_with_a_reason(world: World) -> No
                 call(channel, method, Nonsense(), "", bytes)
             assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT, method.full_name
             assert "no message" in str(refused.value.details())
+
+
+def test_what_a_fuzzer_once_found_is_refused_with_a_reason(world: World) -> None:
+    with served(world.ports, auth_required=False) as service, grpc.insecure_channel(service.address) as channel:
+        methods = reflected(channel)
+        found = [
+            ("/atomas.v1.ModelService/ReindexCompounds", models.ReindexCompoundsRequest(path="/no\0where")),
+            # Refusals travel in headers, which have no room for what is repeated at length.
+            ("/atomas.v1.ModelService/ReindexCompounds", models.ReindexCompoundsRequest(path="/nowhere" * 5_000)),
+            ("/atomas.v1.LibraryService/UpdateLibrary", libraries.UpdateLibraryRequest(update_mask=FieldMask(paths=["é" * 30_000]))),
+            (
+                "/google.longrunning.Operations/WaitOperation",
+                operations.WaitOperationRequest(timeout=Duration(seconds=2**63 - 1, nanos=2**31 - 1)),
+            ),
+        ]
+        for path, message in found:
+            code, said, reason = refusal(channel, methods[path], message, "")
+            assert (code is grpc.StatusCode.INVALID_ARGUMENT, bool(reason), len(said) < 700) == (True, True, True), (path, code, said[:200])
 
 
 class Nonsense:
