@@ -69,7 +69,7 @@ def against_the_encoder(compound_count: int) -> None:
                 count += len(compounds)
                 texts = [text for text, _ in (searchable_text(compound, ports.encoder) for compound in compounds) if text]
                 started = time.perf_counter()
-                ports.encoder.encode_molecules([compound.structure.smiles for compound in compounds])
+                ports.encoder.encode_molecules_and_fragments([compound.structure.smiles for compound in compounds])
                 ports.encoder.encode_texts(texts)
                 encode_seconds += time.perf_counter() - started
     imported, encoded = report.counts.received / import_seconds, count / encode_seconds

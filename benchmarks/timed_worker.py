@@ -91,7 +91,7 @@ def main() -> int:
         # The import worker has no model, and shall not load torch for this.
         from encoder.inference import Encoder
 
-        charge_calls(Encoder, ("encode_molecules", "encode_texts"), "encoding")
+        charge_calls(Encoder, ("encode_molecules", "encode_texts", "molecules_and_fragments", "texts_and_phrases"), "encoding")
     charge_calls(QdrantIndex, ("upsert", "delete"), "index")
     charge_calls(RdkitStructures, ("upsert", "delete"), "structures")
     charge_blocks(SqlDatabase, ("transaction", "reading"), "sql")
