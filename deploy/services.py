@@ -206,6 +206,8 @@ class RabbitMq(LocalService):
         }
 
     def prepare(self) -> None:
+        # Chosen anew at each start: since the last choice another process may have taken them.
+        self._distribution, self._mapper = free_port(), free_port()
         (self.folder / "rabbitmq.conf").write_text("loopback_users.guest = true\nlog.console = true\nlog.file = false\n")
         (self.folder / "enabled_plugins").write_text("[].\n")
 

@@ -1,10 +1,11 @@
 """The portal in a real Chromium, on the embedded server of the end-to-end tests."""
 
 import shutil
+import time
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
 
 from tests.running import RunningServer
 
@@ -24,6 +25,14 @@ def browser() -> Iterator[Browser]:
         started = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield started
         started.close()
+
+
+def until_drawn(image: Locator) -> None:
+    """Returns when the picture is there. Playwright's own waiting for a function polls by `eval`, which the portal's pages forbid."""
+    deadline = time.monotonic() + PATIENCE_MS / 1000
+    while not image.evaluate("image => image.naturalWidth > 0"):
+        assert time.monotonic() < deadline, "The picture never came."
+        image.page.wait_for_timeout(50)
 
 
 class Visit:

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import FilePayload, Route, expect
 
 from atomas import Client
-from tests.portal.conftest import Visit
+from tests.portal.conftest import Visit, until_drawn
 
 
 def test_a_question_in_words_gives_cards_with_drawings_and_the_score_of_each_leg(visit: Visit) -> None:
@@ -19,7 +19,7 @@ def test_a_question_in_words_gives_cards_with_drawings_and_the_score_of_each_leg
     expect(page.locator(".understood")).to_contain_text("free text")
     first = cards.first
     expect(first.locator(".leg")).to_contain_text([re.compile("Molecule.*#"), re.compile("Text.*#"), "Words"])
-    page.wait_for_function("document.querySelector('.card img').naturalWidth > 0")
+    until_drawn(page.locator(".card img").first)
     assert (first.locator("img").get_attribute("alt") or "").startswith("Structure of ")
     page.get_by_role("button", name="More hits").click()
     expect(cards).to_have_count(48)
@@ -199,7 +199,7 @@ def test_a_server_that_asks_for_a_key_gets_it_with_every_call(visit: Visit) -> N
     page.get_by_label("API key").fill("atk_secret")
     page.get_by_role("button", name="Go on").click()
     expect(page.locator(".card h3").first).to_have_text("caffeine")
-    page.wait_for_function("document.querySelector('.card img').naturalWidth > 0")
+    until_drawn(page.locator(".card img").first)
     assert any("structures:draw" in url for url in unlocked)
     with page.expect_download() as download:
         page.goto(f"{visit.url}/?q=caffeine&library=chebi&heavy_atoms.max=14")
@@ -235,7 +235,7 @@ def test_molecules_are_proposed_for_words_drawn_and_the_same_seed_gives_the_same
     expect(said).to_contain_text("Seed 5.")
     cards = page.locator("#results .card")
     expect(cards).to_have_count(3)
-    page.wait_for_function("document.querySelector('#results .card img').naturalWidth > 0")
+    until_drawn(page.locator("#results .card img").first)
     expect(cards.first).to_contain_text(re.compile(r"alignment -?\d\.\d\d"))
     expect(page).to_have_url(re.compile(r"text=a\+phenol.*rings\.max=2"))
     found = cards.locator("code").all_inner_texts()

@@ -192,7 +192,9 @@ def test_an_overloaded_service_is_given_its_time(import_compounds: ImportFunctio
 
 
 def test_a_full_disk_ends_the_import_with_what_is_wrong(import_compounds: ImportFunction, service: ScriptedService) -> None:
-    service.fail("ImportCompounds", RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, "The disk is full.", reason="DISK_FULL"))
+    full = RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, "The disk is full.", reason="DISK_FULL")
+    # It stays full: a client that was still writing may learn only that the stream has ended, and asks again.
+    service.fail("ImportCompounds", *[full] * 20)
     with pytest.raises(atomas.OverloadedError, match="disk is full"):
         import_compounds(smiles(5), "lib")
 

@@ -231,10 +231,10 @@ def test_a_compound_that_changes_while_it_is_encoded_is_indexed_as_it_ends(
     embed = world.queue.jobs.pop(0)
     encode, changes = world.encoder.encode_molecules, iter([change])
 
-    def meanwhile(smiles: Sequence[str]) -> NDArray[np.float32]:
+    def meanwhile(smiles: Sequence[str], timeout_seconds: float | None = None) -> NDArray[np.float32]:
         for disturb in changes:
             disturb(world)
-        return encode(smiles)
+        return encode(smiles, timeout_seconds)
 
     monkeypatch.setattr(world.encoder, "encode_molecules", meanwhile)
     run_job(embed, world.ports)

@@ -9,7 +9,7 @@ from server.usecases.manage_libraries import create_library
 from tests.security.served import served
 from tests.unit.conftest import World
 
-STAGES = {"prepare", "structures", "encode", "search", "fuse", "show"}
+STAGES = {"prepare", "structures", "encode", "search", "align", "fuse", "show"}
 
 
 async def test_a_search_tells_how_long_each_stage_took(world: World) -> None:
