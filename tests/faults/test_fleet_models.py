@@ -65,7 +65,8 @@ def test_a_library_is_deleted_though_the_worker_dies_in_the_middle(fleet: Fleet)
             with Client(fleet.address) as other:
                 other.delete_library("doomed-too", force=True)
 
-        deletion = threading.Thread(target=delete)
+        # After the table is held: a small library is gone before.
+        deletion = threading.Timer(1.0, delete)
         deletion.start()
         kill_while(fleet, "index", "compounds", "DELETE FROM compounds%")
         deletion.join()
