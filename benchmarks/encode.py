@@ -230,7 +230,7 @@ class _Head(nn.Module):
 def with_heads(model: AtomasEncoder, heads: Mapping[str, Callable[[Tensor], Tensor]]) -> Encode:
     """The bag as shipped, the head by other means."""
     if model.config.layers:
-        raise NotImplementedError("tried on encoders without layers alone")
+        raise ValueError("this way was tried on encoders without layers alone")
     return lambda modality, batch: heads[modality](model.tower(modality).bag(batch))
 
 

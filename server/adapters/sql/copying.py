@@ -11,9 +11,9 @@ from typing import Any
 
 from sqlalchemy import Boolean, Connection, Dialect, LargeBinary, MetaData, Table, func, inspect, select, text
 
-from server.adapters.sql.engines import migration_engine, open_engines, parse_url
+from server.adapters.sql.engines import open_engines, parse_url
 from server.adapters.sql.failures import translated
-from server.adapters.sql.migrate import downgrade, migrate, require_current_schema, require_known, stored_revision
+from server.adapters.sql.migrate import connected, downgrade, migrate, require_current_schema, require_known, stored_revision
 from server.adapters.sql.tables import UtcTime, job_starts, metadata
 from server.domain.errors import AtomasError, Reason
 
@@ -61,14 +61,14 @@ def put_back(url: str, revision: str, tables: Callable[[], Iterable[tuple[str, I
     name = parse_url(url).render_as_string(hide_password=True)
     require_known(revision, "The backup")
     with translated(name):
-        with _connected(url) as connection:
+        with connected(url) as connection:
             _require_empty(connection, name)
             stored = stored_revision(connection)
         if stored not in (None, revision):
             # Nothing is in it but its schema, and that of the lines is an older one.
             downgrade(url, "base")
         migrate(url, revision)
-        with _connected(url) as connection, connection.begin():
+        with connected(url) as connection, connection.begin():
             _fill(connection, name, tables(), indexed)
         migrate(url)
 
@@ -76,7 +76,7 @@ def put_back(url: str, revision: str, tables: Callable[[], Iterable[tuple[str, I
 def require_empty(url: str) -> None:
     """Raises INVALID_ARGUMENT when a database holds anything of a service, DATABASE_UNAVAILABLE."""
     name = parse_url(url).render_as_string(hide_password=True)
-    with translated(name), _connected(url) as connection:
+    with translated(name), connected(url) as connection:
         _require_empty(connection, name)
 
 
@@ -176,13 +176,3 @@ def _continue_numbers(connection: Connection, tables: Iterable[Table]) -> None:
             highest = connection.execute(select(func.max(column))).scalar() if counter else None
             if highest is not None:
                 connection.execute(text("SELECT setval(:counter, :highest)"), {"counter": counter, "highest": highest})
-
-
-@contextmanager
-def _connected(url: str) -> Iterator[Connection]:
-    engine = migration_engine(url)
-    try:
-        with engine.connect() as connection:
-            yield connection
-    finally:
-        engine.dispose()

@@ -23,7 +23,7 @@ def migrate(url: str, revision: str = "head") -> None:
     Raises SCHEMA_MISMATCH for a database that a newer release has migrated, DATABASE_UNAVAILABLE.
     """
     name = parse_url(url).render_as_string(hide_password=True)
-    with translated(name), _connected(url) as connection:
+    with translated(name), connected(url) as connection:
         stored = stored_revision(connection)
         if stored is not None:
             require_known(stored, f"The database {name}")
@@ -33,7 +33,7 @@ def migrate(url: str, revision: str = "head") -> None:
 
 def downgrade(url: str, revision: str) -> None:
     """Takes the schema back to an older revision, `base` for none at all; what that one has no place for is lost."""
-    with translated(parse_url(url).render_as_string(hide_password=True)), _connected(url) as connection:
+    with translated(parse_url(url).render_as_string(hide_password=True)), connected(url) as connection:
         command.downgrade(alembic_config(connection), revision)
 
 
@@ -57,7 +57,8 @@ def alembic_config(connection: Connection) -> Config:
 
 
 @contextmanager
-def _connected(url: str) -> Iterator[Connection]:
+def connected(url: str) -> Iterator[Connection]:
+    """A connection to the database, which is let go of at the end of the block."""
     engine = migration_engine(url)
     try:
         with engine.connect() as connection:
