@@ -152,18 +152,37 @@ def answer(store: StructureStore, message: Message) -> Answer:
 def serve(store: StructureStore, questions: BinaryIO, answers: BinaryIO) -> None:
     """Returns when there are no more questions and all is written; answers that nobody waits for any more may be under way.
 
-    Writes are done one after the other, in their order; everything else at the same time.
+    Writes are done one after the other, in their order; everything else at the same time, by whichever thread read the question: handing it
+    over would cost a small question as much as its answer.
     """
-    sending = threading.Lock()
-    readers, writer = ThreadPoolExecutor(THREADS), ThreadPoolExecutor(1)
+    reading, sending = threading.Lock(), threading.Lock()
+    writer = ThreadPoolExecutor(1)
 
     def respond(message: Message) -> None:
         said = answer(store, message)
         with sending:
             write_message(answers, Message({**said.head, "id": message.head["id"]}, said.parts))
 
-    while (message := read_message(questions)) is not None:
-        (writer if message.head["call"] in WRITES else readers).submit(respond, message)
+    def work() -> None:
+        try:
+            while True:
+                with reading:
+                    message = read_message(questions)
+                    if message is None:
+                        return
+                    if message.head["call"] in WRITES:
+                        # Still under the lock: writes keep their order.
+                        writer.submit(respond, message)
+                        continue
+                respond(message)
+        finally:
+            # No question comes any more, or none can be understood or answered.
+            ended.set()
+
+    ended = threading.Event()
+    for number in range(THREADS):
+        threading.Thread(target=work, name=f"reader-{number}", daemon=True).start()
+    ended.wait()
     writer.shutdown(wait=True)
 
 

@@ -35,7 +35,9 @@ def _among(ids: Collection[uuid.UUID]) -> models.HasIdCondition:
 
 def in_libraries(libraries: Sequence[str]) -> models.FieldCondition:
     """Points of any of the libraries."""
-    return models.FieldCondition(key=LIBRARY, match=models.MatchAny(any=list(libraries)))
+    # One value is compared twice as fast as a set of one.
+    match = models.MatchValue(value=libraries[0]) if len(libraries) == 1 else models.MatchAny(any=list(libraries))
+    return models.FieldCondition(key=LIBRARY, match=match)
 
 
 def _translated(filter: Filter, depth: int) -> models.Condition:
