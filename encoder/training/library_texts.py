@@ -1,26 +1,35 @@
-"""Makes texts of ChEBI's fields as its descriptions read, so that the shipped library can serve as neighbours of a decoder."""
+"""Molecules and texts that ship with the project as neighbours of a decoder: prose, and texts made of the library's fields that read like it."""
 
 import gzip
 import json
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from encoder.molecules import MoleculeError, standardise
 from encoder.prose import SUBJECT
 from encoder.training.captions import Corpus, gather
-from encoder.training.dataset import NAMES, DatasetError, Pair, open_text
+from encoder.training.dataset import NAMES, DatasetError, Pair, open_text, read_pairs
 
-LIBRARY = Path(__file__).parents[2] / "data" / "chebi.jsonl.gz"
+DATA = Path(__file__).parents[2] / "data"
+LIBRARY = DATA / "chebi.jsonl.gz"
 """The library that the project ships; the texts of benchmark molecules in it are blank."""
+PROSE = "prose"
+"""The kind of pairs in DATA whose texts are prose of other sources."""
 
 _ARTICLE = re.compile(r"^(?:An?|The|One)\b")
 _VOWEL = re.compile(r"^[aeiouAEIOU]")
 
 
-def library_corpus(path: Path = LIBRARY) -> Corpus:
+def shipped_corpus(left_out: Collection[str] = ()) -> Corpus:
+    """All molecules, names and texts that ship with the project, but for the InChIKeys that are left out."""
+    pairs = [*read_pairs(DATA, (PROSE,), frozenset()), *library_pairs()]
+    return gather(pair for pair in pairs if pair.inchikey not in left_out)
+
+
+def library_pairs(path: Path = LIBRARY) -> list[Pair]:
     """Molecules, names and texts of a library in the format of `data/chebi.jsonl.gz`, benchmark molecules and unreadable ones left out.
 
     DatasetError names the file and the line of a row that cannot be used.
@@ -37,7 +46,7 @@ def library_corpus(path: Path = LIBRARY) -> Corpus:
                     raise DatasetError(f"{path}, line {number}: no compound of a library ({error!r})") from error
         except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError) as error:
             raise DatasetError(f"{path} is damaged: {error}") from error
-    return gather(pairs)
+    return pairs
 
 
 def _pairs(row: dict[str, Any]) -> list[Pair]:

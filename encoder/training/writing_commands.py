@@ -11,7 +11,7 @@ from encoder.checkpoint import DEFAULT_WEIGHTS
 from encoder.generator import MOST, Generator
 from encoder.training.compute import Compute
 from encoder.training.decoding_recipes import DECODER_RECIPES, read_corpus, train_decoder
-from encoder.training.library_texts import library_corpus
+from encoder.training.library_texts import shipped_corpus
 from encoder.training.recipes import TEXT_KINDS
 from encoder.training.writing import Benchmark, Pool, evaluate_captioning, evaluate_generation
 
@@ -23,7 +23,7 @@ JUDGEMENTS = {
 
 
 def add_judgements(judgements: "argparse._SubParsersAction[argparse.ArgumentParser]", data: Path | None) -> None:
-    """Add a parser for each judgement; `data` is the default folder of the training pairs, None for the shipped library in their place."""
+    """Add a parser for each judgement; `data` is the default folder of the training pairs, None for what ships with the project in their place."""
     for name, summary in JUDGEMENTS.items():
         parser = judgements.add_parser(name, help=summary)
         parser.add_argument("--pairs", type=Path, required=True, help="benchmark: .tsv with the columns cid, smiles, description")
@@ -32,7 +32,7 @@ def add_judgements(judgements: "argparse._SubParsersAction[argparse.ArgumentPars
             "--data",
             type=Path,
             default=data,
-            help="folder of training pairs, among which neighbours are looked for (ATOMAS_TRAINING_DATA; default: the shipped library)",
+            help="folder of training pairs, among which neighbours are looked for (ATOMAS_TRAINING_DATA; default: what ships with the project)",
         )
         parser.add_argument("--kinds", nargs="+", default=list(TEXT_KINDS), help="files of that folder to read")
         parser.add_argument("--no-retrieval", action="store_true", help="show the decoder no neighbours")
@@ -54,8 +54,8 @@ def judge(options: argparse.Namespace) -> None:
     benchmark = Benchmark.read(options.pairs, options.limit, generator.encoder)
     pool = None
     if not options.no_retrieval:
-        corpus = library_corpus() if options.data is None else read_corpus(options.data, tuple(options.kinds))
-        pool = Pool.of(generator.encoder, corpus, str(options.data or "the shipped library"))
+        corpus = shipped_corpus(set(benchmark.keys)) if options.data is None else read_corpus(options.data, tuple(options.kinds))
+        pool = Pool.of(generator.encoder, corpus, str(options.data or "shipped with the project"))
 
     def report(line: str) -> None:
         if not options.json:

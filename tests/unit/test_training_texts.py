@@ -3,12 +3,15 @@
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from encoder.prose import Manner, manner_of
-from encoder.training.dataset import DatasetError
-from encoder.training.library_texts import described, library_corpus
+from encoder.training.captions import gather
+from encoder.training.dataset import DatasetError, inchikey_of, read_descriptions
+from encoder.training.library_texts import DATA, LIBRARY, PROSE, described, library_pairs
+from encoder.training.recipes import BENCHMARK
 from encoder.training.wording import chebi_wording, member_of_plurals
 
 ETHER = "The molecule is an ether that is ethane in which a hydrogen is replaced by an ethoxy group. It has a role as a solvent."
@@ -76,8 +79,21 @@ def test_texts_and_names_of_benchmark_molecules_are_no_neighbours(tmp_path: Path
     path = tmp_path / "library.jsonl.gz"
     rows = [row, {**row, "smiles": "CC", "inchikey": "B", "evaluation_molecule": True}, {**row, "smiles": "C1CC"}]
     path.write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
-    corpus = library_corpus(path)
+    corpus = gather(library_pairs(path))
     assert (corpus.inchikeys, corpus.names, corpus.texts) == (["VNWKTOKETHGBQD-UHFFFAOYSA-N"], ["methane"], ["The molecule is an alkane."])
     path.write_bytes(gzip.compress(json.dumps(row).encode() + b"\nnonsense\n"))
     with pytest.raises(DatasetError, match="line 2"):
-        library_corpus(path)
+        library_pairs(path)
+
+
+def test_what_ships_holds_no_text_of_a_benchmark_molecule() -> None:
+    benchmark = {inchikey_of(row.smiles) for row in read_descriptions(BENCHMARK / "validation.tsv")}
+    flagged = {row["inchikey"] for row in _rows(LIBRARY) if row["evaluation_molecule"]}
+    rows = _rows(DATA / f"{PROSE}.jsonl.gz")
+    assert len(rows) > 2_000
+    assert not {row["inchikey"] for row in rows} & (benchmark | flagged)
+    assert all(row["source"] and row["licence"] and not row["noncommercial"] for row in rows)
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
