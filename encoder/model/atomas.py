@@ -53,7 +53,9 @@ class Tower(nn.Module):
     def __init__(self, rows: int, config: EncoderConfig) -> None:
         super().__init__()
         self.table = nn.Parameter(torch.empty(rows, config.width))
-        nn.init.normal_(self.table, std=0.02)
+        if not self.table.is_meta:
+            # Without memory there is nothing to fill, and torch would load its whole compiler to say so: seconds of every start.
+            nn.init.normal_(self.table, std=0.02)
         # Without layers a token says nothing about its neighbours, and pooling by mass is all there is to learn: the plain bag.
         self.importance = nn.Linear(config.width, 1, bias=False) if config.layers else None
         if self.importance is not None:

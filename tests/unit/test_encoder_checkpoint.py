@@ -39,6 +39,14 @@ def test_a_checkpoint_is_read_back_as_it_was_written(tmp_path: Path, bits: int) 
         assert error < (0.12 if name.endswith(".table") and bits == 4 else 0.01), name
 
 
+def test_reading_a_checkpoint_fills_no_table_with_random_numbers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(tensor: torch.Tensor, **_: float) -> torch.Tensor:
+        raise AssertionError("On tensors without memory torch loads its compiler for this: seconds of every process that starts.")
+
+    monkeypatch.setattr(torch.nn.init, "normal_", fill)
+    assert load_checkpoint(folder).model.config.dimension == 32
+
+
 def test_the_version_names_weights_features_and_configuration(tmp_path: Path) -> None:
     texts, molecules = sample_features()
     versions = [
