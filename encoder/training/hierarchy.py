@@ -24,6 +24,7 @@ from encoder.model.losses import same_item
 from encoder.training.compute import PLAIN, Compute
 from encoder.training.dataset import DatasetError, similar_batches, vary_text
 from encoder.training.items import ItemBatch, Tokens
+from encoder.training.joint import padded
 from encoder.training.loop import Scores, TrainingSet, learning_rate, numbered, siblings_of
 from encoder.training.metrics import retrieval_scores, tie_aware_ranks
 from encoder.training.sparse import weighted_sums
@@ -227,18 +228,7 @@ class _Judged:
 @torch.no_grad()
 def tokens_of(model: AtomasEncoder, modality: Modality, items: ItemBatch) -> EncodedItems:
     """Encode the tokens of some items of the training set, without any gradient."""
-    assert items.mass is not None
-    assert items.token_counts is not None
-    sums_TD = weighted_sums(model.tower(modality).table, items.matrix)
-    counts_B = torch.from_numpy(items.token_counts).to(sums_TD.device)
-    mask_BL = torch.arange(int(counts_B.max()), device=sums_TD.device) < counts_B[:, None]
-    tokens_BLD = sums_TD.new_zeros(*mask_BL.shape, sums_TD.shape[1])
-    tokens_BLD[mask_BL] = sums_TD
-    mass_BL = sums_TD.new_zeros(mask_BL.shape)
-    mass_BL[mask_BL] = torch.from_numpy(items.mass).to(sums_TD.device)
-    tokens_BLD = model.backbone(tokens_BLD, mask_BL)
-    tower = model.tower(modality)
-    return EncodedItems(tokens_BLD, mask_BL, mass_BL, tower.project(tower.pool(tokens_BLD, mass_BL)))
+    return padded(model, modality, weighted_sums(model.tower(modality).table, items.matrix), items)
 
 
 def _with_hierarchy(model: AtomasEncoder, config: EncoderConfig) -> AtomasEncoder:

@@ -24,6 +24,7 @@ from encoder.model.momentum import MomentumTwin, PairQueue
 from encoder.training.compute import PLAIN, Compute
 from encoder.training.dataset import DatasetError, Pair, similar_batches, vary_text
 from encoder.training.items import Bags, ItemBatch, Tokens
+from encoder.training.joint import JointAlignment, level_losses
 from encoder.training.metrics import rank_by_cosine, retrieval_scores
 from encoder.training.sparse import TableAdam, weighted_sums
 
@@ -56,6 +57,8 @@ class Schedule:
     """Pairs of former batches, by the twin, that serve as further negatives."""
     seed: int = 0
     """Seed of weights, order, augmentation and dropout."""
+    aligned: int = 0
+    """Pairs of a batch whose tokens are aligned by the hierarchy as well, for a model that has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,11 @@ class Trainer:
         extra = -1 - np.arange(len(data.distractors))
         self._molecule_keys = np.concatenate([numbered([pair.inchikey for pair in data.pairs]), extra])
         self._text_keys = np.concatenate([numbered([pair.text for pair in data.pairs]), extra])
+        self._joint = None
+        if schedule.aligned:
+            self._joint = JointAlignment(
+                data.pairs, Tokens(molecule_features(smiles), molecule_features.rows), self._molecule_of_row, schedule.aligned
+            )
         self._validation = (
             self._text_items(data.validation.texts),
             self._item_type(molecule_features(data.validation.pool), molecule_features.rows),
@@ -203,6 +211,7 @@ class Trainer:
         torch.manual_seed(schedule.seed * 1_000_003 + self.epoch)
         shown = [vary_text(pair, siblings, generator) for pair, siblings in zip(self._pairs, self._siblings, strict=True)]
         texts = self._text_items(shown)
+        tokens = Tokens(self._text_features(shown), self._text_features.rows) if self._joint else None
         group = schedule.group if self.epoch >= schedule.group_from_epoch else 1
         # A batch of one pair, or of molecules without text alone, has nothing to tell apart.
         batches = [
@@ -217,9 +226,14 @@ class Trainer:
                 "text": texts.select(rows[:count], model.config.feature_dropout, generator),
                 "molecule": self._molecules.select(self._molecule_of_row[rows], model.config.feature_dropout, generator),
             }
-            sums = {modality: self._tables[modality].look_up(batch[modality].matrix) for modality in MODALITIES}
+            chosen = None
+            if self._joint is not None and tokens is not None:
+                chosen = self._joint.choose(tokens, rows[:count], model.config.feature_dropout, generator)
+            matrices = {m: chosen.beside(batch[m], m) if chosen else batch[m].matrix for m in MODALITIES}
+            sums = {modality: self._tables[modality].look_up(matrices[modality]) for modality in MODALITIES}
+            bags = {modality: sums[modality][: batch[modality].matrix.shape[0]] for modality in MODALITIES}
             with self._compute.autocast():
-                text_BE, molecule_NE = (_vectors(model, modality, sums[modality], batch[modality]) for modality in MODALITIES)
+                text_BE, molecule_NE = (_vectors(model, modality, bags[modality], batch[modality]) for modality in MODALITIES)
                 twin_text_BE, twin_molecule_NE = (_vectors_of(self._teacher, modality, batch[modality]) for modality in MODALITIES)
             text_keys_N, molecule_keys_N = (
                 torch.from_numpy(keys[rows]).to(self._compute.device) for keys in (self._text_keys, self._molecule_keys)
@@ -228,6 +242,13 @@ class Trainer:
             loss = self._contrast(
                 text_BE, molecule_NE, twin_text_BE, twin_molecule_NE, text_keys_N, molecule_keys_N, model.log_scale, queue
             )
+            if chosen:
+                keys = (self._text_keys[chosen.rows], self._molecule_keys[chosen.rows])
+                with self._compute.autocast():
+                    token_sums = {modality: sums[modality][len(bags[modality]) :] for modality in MODALITIES}
+                    loss = loss + level_losses(
+                        model, token_sums, chosen, *(torch.from_numpy(part).to(self._compute.device) for part in keys)
+                    )
             if self._queue is not None:
                 self._queue.push(twin_text_BE, twin_molecule_NE[:count], text_keys_N[:count], molecule_keys_N[:count])
             self._dense.zero_grad()

@@ -99,7 +99,12 @@ def transformer() -> Recipe:
     return Recipe(name="transformer", schedule=schedule, model={"width": 640, "layers": 1}, start="bag", table_bits=4)
 
 
-RECIPES: dict[str, Callable[[], Recipe]] = {"tiny": tiny, "bag": bag, "transformer": transformer}
+def joint() -> Recipe:
+    """The bag and the hierarchy learnt together instead of one after the other."""
+    return Recipe(name="joint", schedule=Schedule(epochs=10, aligned=64), model={"width": 640, "hierarchy_width": 128}, table_bits=4)
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {"tiny": tiny, "bag": bag, "transformer": transformer, "joint": joint}
 
 
 def read_training_set(recipe: Recipe, data: Path, benchmark: Path = BENCHMARK) -> TrainingSet:
