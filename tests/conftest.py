@@ -2,13 +2,25 @@
 
 import gzip
 import json
+import os
 import pathlib
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from atomas import Client
+from tests.memory import use_for_temporary_files
 from tests.running import ROOT, RunningServer, running_server
+
+use_for_temporary_files()
+
+# The suite runs several processes at once: torch's threads of each would wait for one another, spinning, for far longer than they compute.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Unasked, structlog prints every local variable of every frame of an exception, which takes longer than what was tested.
+_plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+structlog.configure(processors=[*structlog.get_config()["processors"][:-1], _plain])
 
 COMPOUNDS = 300
 

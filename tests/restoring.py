@@ -23,7 +23,9 @@ Answers = dict[str, list[tuple[str, float]]]
 def operator(*arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
     """Runs `python -m server` with these settings and no others."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ATOMAS_")}
-    environment |= {f"ATOMAS_{name.upper()}": value for name, value in {"chemistry_processes": "1", **settings}.items()}
+    environment |= {
+        f"ATOMAS_{name.upper()}": value for name, value in {"chemistry_processes": "1", "encoder_threads": "1", **settings}.items()
+    }
     command = [sys.executable, "-m", "server", *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False)
 
@@ -35,7 +37,7 @@ def operate(*arguments: str, **settings: Any) -> int:
     add_commands(commands)
     add_backup_commands(commands)
     options = parser.parse_args(arguments)
-    return int(options.run(Settings(**{"chemistry_processes": 1, **settings}), options))
+    return int(options.run(Settings(**{"chemistry_processes": 1, "encoder_threads": 1, **settings}), options))
 
 
 def answers(client: Client, library: str) -> Answers:

@@ -28,6 +28,7 @@ class RunningServer:
             "ATOMAS_LISTEN": "127.0.0.1:0",
             "ATOMAS_HTTP_LISTEN": "127.0.0.1:0",
             "ATOMAS_CHEMISTRY_PROCESSES": "1",
+            "ATOMAS_ENCODER_THREADS": "1",
             "ATOMAS_SWEEP_SECONDS": "1",
         }
         environment |= {"ATOMAS_" + name.upper(): value for name, value in settings.items()}

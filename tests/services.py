@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from deploy.services import LocalService, Postgres, free_port
+from tests.memory import MEMORY
 
 __all__ = ["PostgresServer", "free_port", "open_folder", "postgres", "running_service"]
 
@@ -54,7 +55,7 @@ def running_service(kind: type[Service]) -> Iterator[Service]:
 @contextmanager
 def open_folder(name: str) -> Iterator[Path]:
     """A temporary folder that other users may enter: servers do not run as root."""
-    folder = Path(tempfile.mkdtemp(prefix=f"atomas-{name}-"))
+    folder = Path(tempfile.mkdtemp(prefix=f"atomas-{name}-", dir=MEMORY))
     folder.chmod(0o755)
     try:
         yield folder

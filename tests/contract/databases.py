@@ -56,7 +56,7 @@ def empty_postgres(postgres_server: PostgresServer) -> Iterator[str]:
 def postgres_url(migrated_postgres: PostgresServer) -> Iterator[str]:
     """URL of a migrated, empty database."""
     name = f"test_{next(_numbers)}"
-    _execute(migrated_postgres, "CREATE DATABASE {} TEMPLATE template", name)
+    _execute(migrated_postgres, "CREATE DATABASE {} TEMPLATE template STRATEGY file_copy", name)
     yield migrated_postgres.url(name)
     _execute(migrated_postgres, "DROP DATABASE {} WITH (FORCE)", name)
 

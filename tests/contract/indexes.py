@@ -17,6 +17,7 @@ from server.adapters.edge_index import EdgeIndex
 from server.adapters.qdrant_index import QdrantIndex
 from server.ports import VectorIndex
 from tests.fakes_index import FakeIndex
+from tests.memory import MEMORY
 
 Opened: TypeAlias = AbstractContextManager[VectorIndex]
 
@@ -29,10 +30,6 @@ FRAGMENT_DIMENSION = 8
 def fake(dimension: int) -> Iterator[VectorIndex]:
     """Exact search with numpy."""
     yield FakeIndex("m1", dimension, FRAGMENT_DIMENSION)
-
-
-# The engine waits for the disk for every one of its many small files: a second or more for each test on a busy disk.
-MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
 @contextmanager

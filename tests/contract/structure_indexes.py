@@ -13,8 +13,8 @@ from server.adapters.keeper_process import KeeperProcess
 from server.adapters.rdkit_structures import RdkitStructures
 from server.adapters.structure_server import RemoteKeeper, StructureServer
 from server.ports import StructureIndex
-from tests.contract.indexes import MEMORY
 from tests.fakes_structures import FakeStructures
+from tests.memory import MEMORY
 from tests.services import postgres
 
 Opened: TypeAlias = AbstractContextManager[StructureIndex]

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Protocol
 
 import pytest
@@ -29,6 +30,7 @@ from server.jobs import (
     RemoveIndex,
 )
 from server.ports import JobQueue
+from server.retries import retry_of
 from tests.contract.brokers import new_app, running_worker
 from tests.fakes import FakeEncoder, FakeQueue
 from tests.fakes_models import fake_ports
@@ -37,6 +39,8 @@ from workers.app import register
 
 ATTEMPTS = 3
 PATIENCE_SECONDS = 30.0
+# Before the second attempt; it doubles as ever. How long the real ones are `tests/unit/test_jobs.py` knows.
+PAUSE_SECONDS = 0.05
 EACH: tuple[Job, ...] = (
     ReadChunk("a", 0),
     EmbedCompounds("a", 0),
@@ -114,6 +118,7 @@ def over(broker: str) -> Open:
         ports = fake_ports(FakeEncoder(), queue)
         patch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
         patch.setattr(tasks, "run_job", lambda job, ports: bench.run(job))
+        patch.setattr(tasks, "retry_of", lambda reason, attempts: replace(retry_of(reason, attempts), first_seconds=PAUSE_SECONDS))
         patch.setattr(tasks, "give_up", lambda job, reason, message, ports: bench.give_up(job, reason, message))
         with running_worker(app, lambda app: register(app, ports, ATTEMPTS)):
             yield queue

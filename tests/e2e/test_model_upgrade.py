@@ -32,7 +32,7 @@ def filled(tmp_path: pathlib.Path, sample: pathlib.Path) -> Iterator[RunningServ
 
 def upkeep(server: RunningServer, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """Runs `python -m server` on the data of a server."""
-    settings = {**os.environ, "ATOMAS_DATA_DIR": str(server.data_dir), "ATOMAS_CHEMISTRY_PROCESSES": "1"}
+    settings = {**os.environ, "ATOMAS_DATA_DIR": str(server.data_dir), "ATOMAS_CHEMISTRY_PROCESSES": "1", "ATOMAS_ENCODER_THREADS": "1"}
     command = [sys.executable, "-m", "server", *arguments]
     return subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, timeout=240, check=False)
 

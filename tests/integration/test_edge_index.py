@@ -26,8 +26,8 @@ from server.domain.errors import AtomasError, Reason
 from server.domain.filters import Condition
 from server.domain.search import VECTOR_LEGS, Leg
 from server.ports import Parts, Point
-from tests.contract.indexes import MEMORY
 from tests.fakes_index import FakeIndex
+from tests.memory import MEMORY
 
 DIMENSION = 16
 ROOT = Path(__file__).parents[2]
