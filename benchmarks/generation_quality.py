@@ -44,7 +44,9 @@ class Answer:
     log_probabilities: list[float]
     alignments: list[float]
     written: int
+    """Sequences of the decoder."""
     invalid: int
+    """Those that are no molecules."""
 
     def first(self, scores: Sequence[float]) -> str:
         """The molecule of the highest score; nothing where there is none."""
@@ -93,13 +95,13 @@ def _answer(generator: Generator, text: str, proposals: Sequence[Proposal]) -> A
         try:
             molecule = standardise(proposal.smiles)
         except MoleculeError:
-            invalid += 1
+            invalid += not proposal.edited
             continue
         smiles, before = kept.get(molecule.inchikey, (molecule.smiles, -np.inf))
         kept[molecule.inchikey] = smiles, max(before, proposal.log_probability)
     smiles_, log_probabilities = [smiles for smiles, _ in kept.values()], [probability for _, probability in kept.values()]
     cosines = generator.encoder.encode_molecules(smiles_) @ generator.encoder.encode_texts([text])[0] if smiles_ else np.zeros(0)
-    return Answer(smiles_, log_probabilities, cosines.tolist(), len(proposals), invalid)
+    return Answer(smiles_, log_probabilities, cosines.tolist(), sum(not proposal.edited for proposal in proposals), invalid)
 
 
 def molecules(generator: Generator, benchmark: Benchmark, pool: Pool | None, count: int) -> tuple[dict[str, object], list[Answer]]:
