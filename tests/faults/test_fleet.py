@@ -6,12 +6,24 @@ from pathlib import Path
 
 import pytest
 
-from atomas import Client, OperationState, UnavailableError
+from atomas import AtomasError, Client, OperationState, UnavailableError
 from deploy.fleet import Fleet
-from tests.faults.fleets import Disturbed, Row, contents, kill_while, paused, real_compounds, running_fleet, stop_while, wait_until_done
+from tests.faults.fleets import (
+    Disturbed,
+    Row,
+    contents,
+    kill_while,
+    paused,
+    real_compounds,
+    running_fleet,
+    stop_while,
+    wait_for,
+    wait_until_done,
+)
 
 ROWS = 240
 CHUNK = 20
+PATTERN = 'substructure("C(=O)O")'
 
 
 @pytest.fixture(scope="module")
@@ -166,3 +178,36 @@ def test_queries_are_refused_without_encoders_and_answered_again_when_one_is_bac
         encode.start()
         encode.wait()
         assert client.search("a question that nobody has asked", library="calm", limit=1)
+
+
+def acids(client: Client) -> set[str]:
+    return {hit.compound.inchikey for hit in client.search(library="structures", filter=PATTERN, limit=500)}
+
+
+def acids_again(client: Client, right: set[str]) -> bool:
+    try:
+        return acids(client) == right
+    except AtomasError:
+        return False
+
+
+def test_structures_are_found_missed_while_their_keeper_is_away_and_filled_again(fleet: Fleet, rows: list[Row]) -> None:
+    with Client(fleet.address) as client:
+        client.import_compounds(rows[: ROWS // 2], library="structures")
+        wait_until_done(client)
+        right = acids(client)
+        assert right
+        fleet.structures.kill()
+        with pytest.raises(AtomasError) as caught:
+            acids(client)
+        assert caught.value.reason == "INDEX_UNAVAILABLE"
+        assert client.search("an acid", library="structures", limit=3)
+        assert client.search(structure="CC(=O)O", library="structures", limit=3)
+        fleet.structures.start()
+        fleet.structures.wait()
+        wait_for(lambda: acids_again(client, right), "the keeper came back with other answers")
+        fleet.structures.kill()
+        (fleet.folder / "structures" / "structures.log").unlink()
+        fleet.structures.start()
+        fleet.structures.wait()
+        wait_for(lambda: acids_again(client, right), "the keeper was not filled again")
