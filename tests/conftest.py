@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import pathlib
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -23,6 +24,12 @@ _plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structl
 structlog.configure(processors=[*structlog.get_config()["processors"][:-1], _plain])
 
 COMPOUNDS = 300
+
+
+def pytest_runtest_teardown() -> None:
+    """Commands choose the threads of their process, which here goes on with other tests."""
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 @pytest.fixture(scope="session")
