@@ -17,11 +17,12 @@ from encoder.manifest import DEFAULT_WEIGHTS, FORMAT, MANIFEST, CheckpointError,
 from encoder.model.atomas import AtomasEncoder
 from encoder.model.config import EncoderConfig
 from encoder.molecules import STANDARD_VERSION
-from encoder.quantisation import dequantise, quantise
+from encoder.quantisation import dequantised, quantise
 
 __all__ = ["DEFAULT_WEIGHTS", "Checkpoint", "CheckpointError", "load_checkpoint", "save_checkpoint"]
 
 _WEIGHTS, _FEATURES = "weights.safetensors", "features.json"
+_TABLE = ".table"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ def save_checkpoint(
     """
     tensors: dict[str, Tensor] = {"text.idf": torch.from_numpy(text_features.learnt_idf.copy())}
     for name, tensor in model.state_dict().items():
-        if name.endswith(".table"):
+        if name.endswith(_TABLE):
             tensors |= {f"{name}.{part}": stored for part, stored in quantise(tensor, table_bits).items()}
         else:
             tensors[name] = tensor.to(torch.float16).contiguous()
@@ -92,24 +93,12 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         # Without memory: what is stored takes its place, so that no table is filled with random numbers for nothing.
         with torch.device("meta"):
             model = AtomasEncoder(EncoderConfig.from_json(manifest["config"]))
-        model.load_state_dict(_dequantised(tensors), assign=True)
+        model.load_state_dict(dequantised(tensors, _TABLE), assign=True)
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{folder} holds weights that do not fit its configuration: {error}") from error
     model.eval()
     model.requires_grad_(False)
     return Checkpoint(model, text_features, molecule_features, version_of(manifest))
-
-
-def _dequantised(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    state: dict[str, Tensor] = {}
-    tables: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        table, is_part, part = name.partition(".table.")
-        if is_part:
-            tables.setdefault(f"{table}.table", {})[part] = tensor
-        else:
-            state[name] = tensor.float()
-    return state | {name: dequantise(parts) for name, parts in tables.items()}
 
 
 def verified(path: Path, manifest: dict[str, Any]) -> bytes:

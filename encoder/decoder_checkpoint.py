@@ -11,12 +11,12 @@ from torch import Tensor
 from encoder.checkpoint import verified, write_files
 from encoder.manifest import CheckpointError, parse_json, read_manifest, to_bytes
 from encoder.model.decoder import Decoder, DecoderConfig
-from encoder.quantisation import dequantise, quantise
+from encoder.quantisation import dequantised, quantise
 from encoder.tokenizer import SmilesVocabulary
 from encoder.vocabulary import TextVocabulary
 
 _WEIGHTS, _WORDS = "decoder.safetensors", "decoder.json"
-_TABLE = ".table8."
+_TABLE = ".table8"
 
 
 class NoDecoderError(CheckpointError):
@@ -49,7 +49,7 @@ def add_decoder(source: Path, target: Path, decoder: Decoder, vocabularies: Voca
     tensors: dict[str, Tensor] = {}
     for name, tensor in decoder.state_dict().items():
         if tensor.ndim == 2:
-            tensors |= {f"{name}{_TABLE}{part}": stored for part, stored in quantise(tensor, 8).items()}
+            tensors |= {f"{name}{_TABLE}.{part}": stored for part, stored in quantise(tensor, 8).items()}
         else:
             tensors[name] = tensor.to(torch.float16).contiguous()
     words = {
@@ -72,21 +72,10 @@ def load_decoder(folder: Path) -> WritingModel:
     try:
         vocabularies = Vocabularies(TextVocabulary.from_json(words["text"]), SmilesVocabulary(words["smiles"]))
         decoder = Decoder(DecoderConfig.from_json(words["config"]))
-        decoder.load_state_dict(_dequantised(load(content)))
+        stored = dequantised(load(content), _TABLE)
+        decoder.load_state_dict({name.removesuffix(_TABLE): tensor for name, tensor in stored.items()})
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{folder} holds a decoder that does not fit its configuration: {error}") from error
     decoder.eval()
     decoder.requires_grad_(False)
     return WritingModel(decoder, vocabularies)
-
-
-def _dequantised(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    state: dict[str, Tensor] = {}
-    tables: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        table, is_part, part = name.partition(_TABLE)
-        if is_part:
-            tables.setdefault(table, {})[part] = tensor
-        else:
-            state[name] = tensor.float()
-    return state | {name: dequantise(parts) for name, parts in tables.items()}

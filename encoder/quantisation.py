@@ -32,6 +32,19 @@ def dequantise(stored: dict[str, Tensor]) -> Tensor:
     return pairs[stored["nibbles"].int()].flatten(1).mul_(stored["scales"].float())
 
 
+def dequantised(tensors: dict[str, Tensor], ending: str) -> dict[str, Tensor]:
+    """Stored tensors in 32-bit floats; those whose names go on after `ending` are parts of the table that is named up to there."""
+    plain: dict[str, Tensor] = {}
+    tables: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        table, _, part = name.rpartition(".")
+        if table.endswith(ending):
+            tables.setdefault(table, {})[part] = tensor
+        else:
+            plain[name] = tensor.float()
+    return plain | {name: dequantise(parts) for name, parts in tables.items()}
+
+
 def _best_values(samples_S: Tensor) -> Tensor:
     """The 16 values of least mean squared error (Lloyd's algorithm from quantiles); deterministic."""
     samples_S = samples_S[:: max(1, len(samples_S) // 1_000_000)].sort().values
