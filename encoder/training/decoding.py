@@ -1,7 +1,5 @@
 """Trains the decoder in both directions on top of a frozen encoder, resumable to the bit from its last state on disk."""
 
-import json
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -10,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from encoder.context import BRIEF, DETAILED
@@ -20,8 +16,8 @@ from encoder.model.source import Source
 from encoder.prose import Manner
 from encoder.training.captions import Example
 from encoder.training.compute import PLAIN, Compute
-from encoder.training.dataset import DatasetError
 from encoder.training.readings import Readings
+from encoder.training.resuming import adam, learning_rate, read_run, read_tensors, take_step, write_state
 
 _HIDABLE = DETAILED + BRIEF + 2
 
@@ -87,17 +83,7 @@ class DecoderTrainer:
         }
         matrices = [parameter for parameter in decoder.parameters() if parameter.ndim > 1]
         others = [parameter for parameter in decoder.parameters() if parameter.ndim <= 1]
-        self._optimiser = torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": schedule.weight_decay}, {"params": others, "weight_decay": 0.0}],
-            lr=schedule.learning_rate,
-            betas=(0.9, 0.98),
-        )
-        for parameter in decoder.parameters():
-            self._optimiser.state[parameter] = {
-                "step": torch.tensor(0.0),
-                "exp_avg": torch.zeros_like(parameter),
-                "exp_avg_sq": torch.zeros_like(parameter),
-            }
+        self._optimiser = adam([(matrices, schedule.weight_decay), (others, 0.0)], betas=(0.9, 0.98))
         self.epoch = self.batch = 0
         self._sums: dict[str, list[float]] = {}
         self.history: list[dict[str, float]] = []
@@ -164,9 +150,7 @@ class DecoderTrainer:
         self._optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.decoder.parameters(), 1.0)
-        for group in self._optimiser.param_groups:
-            group["lr"] = _rate(schedule, progress)
-        self._optimiser.step()
+        take_step(self._optimiser, learning_rate(schedule, progress, first=0.02, last=0.02))
         name = batch.task.name.lower() + ("" if source.copied_BM.shape[1] else "_alone")
         total, count = self._sums.get(name, (0.0, 0.0))
         self._sums[name] = [total + loss.item() * int(mask_BL.sum()), count + int(mask_BL.sum())]
@@ -177,19 +161,12 @@ class DecoderTrainer:
         return self._readings.of_queries(batch.rows.tolist(), neighbours, hidden)
 
     def _save(self, state: Path) -> None:
-        """Write everything that the rest of the run depends on; the file is replaced in one step."""
-        fresh = state.with_suffix(".partial")
         run = {"epoch": self.epoch, "batch": self.batch, "sums": self._sums, "history": self.history}
-        save_file({name: tensor.detach().contiguous() for name, tensor in self._tensors().items()}, fresh, {"run": json.dumps(run)})
-        fresh.replace(state)
+        write_state(state, self._tensors(), run)
 
     def _load(self, state: Path) -> None:
-        with safe_open(state, "pt") as file:
-            run = json.loads(file.metadata()["run"])
-            for name, tensor in self._tensors().items():
-                if name not in file.keys() or list(file.get_slice(name).get_shape()) != list(tensor.shape):  # noqa: SIM118  # no mapping
-                    raise DatasetError(f"{state} belongs to another recipe or other data ({name} differs); name an empty folder with --out")
-                tensor.detach().copy_(file.get_tensor(name))
+        run = read_run(state)
+        read_tensors(state, self._tensors())
         self.epoch, self.batch, self._sums, self.history = run["epoch"], run["batch"], run["sums"], run["history"]
 
     def _tensors(self) -> dict[str, Tensor]:
@@ -207,10 +184,3 @@ def _cut(rows: NDArray[np.int64], lengths: NDArray[np.int64], schedule: DecoderS
         if full or (place + 1 - start) * lengths[rows[start : place + 1]].max() > schedule.batch_tokens:
             yield rows[start:place]
             start = place
-
-
-def _rate(schedule: DecoderSchedule, progress: float) -> float:
-    if progress < schedule.warm_up:
-        return schedule.learning_rate * (0.02 + 0.98 * progress / schedule.warm_up)
-    decayed = (progress - schedule.warm_up) / (1 - schedule.warm_up)
-    return schedule.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * decayed)))

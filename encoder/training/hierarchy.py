@@ -2,7 +2,6 @@
 
 # Shape legend:  B pairs, L tokens, D width, Q queries, C candidates of a query
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,8 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from encoder.checkpoint import Checkpoint, add_hierarchy, load_checkpoint
@@ -25,8 +22,9 @@ from encoder.training.compute import PLAIN, Compute
 from encoder.training.dataset import DatasetError, similar_batches, vary_text
 from encoder.training.items import ItemBatch, Tokens
 from encoder.training.joint import padded
-from encoder.training.loop import Scores, TrainingSet, learning_rate, numbered, siblings_of
+from encoder.training.loop import Scores, TrainingSet, numbered, siblings_of
 from encoder.training.metrics import retrieval_scores, tie_aware_ranks
+from encoder.training.resuming import adam, learning_rate, read_run, read_tensors, take_step, write_state
 from encoder.training.sparse import weighted_sums
 
 STATE = "state.safetensors"
@@ -93,10 +91,7 @@ class HierarchyTrainer:
         molecule_vectors = encoder.encode_molecules(molecules)[self._molecule_of_pair]
         self._vectors = ((molecule_vectors + encoder.encode_texts([pair.text for pair in data.pairs])) / 2).astype(np.float32)
         self._judged = _Judged.of(encoder, checkpoint, data, schedule)
-        self._optimiser = torch.optim.AdamW(self._hierarchy.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
-        for parameter in self._hierarchy.parameters():
-            zeros = torch.zeros_like(parameter)
-            self._optimiser.state[parameter] = {"step": torch.tensor(0.0), "exp_avg": zeros, "exp_avg_sq": zeros.clone()}
+        self._optimiser = adam([(self._hierarchy.parameters(), schedule.weight_decay)])
         self.epoch = 0
         self.history: list[Scores] = []
 
@@ -132,9 +127,7 @@ class HierarchyTrainer:
             self._optimiser.zero_grad()
             torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves backward untyped
             rate = learning_rate(schedule, (self.epoch + step / len(batches)) / schedule.epochs)
-            for parameters in self._optimiser.param_groups:
-                parameters["lr"] = rate
-            self._optimiser.step()
+            take_step(self._optimiser, rate)
             totals = [total + loss.item() for total, loss in zip(totals, losses, strict=True)]
             if (step + 1) % 100 == 0:
                 self._report(f"epoch {self.epoch + 1} step {step + 1}/{len(batches)} {' '.join(f'{t / (step + 1):.4g}' for t in totals)}")
@@ -177,19 +170,13 @@ class HierarchyTrainer:
         return tensors
 
     def _save(self, state: Path) -> None:
-        fresh = state.with_suffix(".partial")
-        tensors = {name: tensor.detach().contiguous() for name, tensor in self._tensors().items()}
-        run = {"epoch": self.epoch, "history": self.history, "encoder": self._checkpoint.version}
-        save_file(tensors, fresh, metadata={"run": json.dumps(run)})
-        fresh.replace(state)
+        write_state(state, self._tensors(), {"epoch": self.epoch, "history": self.history, "encoder": self._checkpoint.version})
 
     def _load(self, state: Path) -> None:
-        with safe_open(state, "pt") as file:
-            run = json.loads(file.metadata()["run"])
-            if run["encoder"] != self._checkpoint.version:
-                raise DatasetError(f"{state} belongs to a hierarchy of encoder {run['encoder']}; name an empty folder with --out")
-            for name, tensor in self._tensors().items():
-                tensor.detach().copy_(file.get_tensor(name))
+        run = read_run(state)
+        if run["encoder"] != self._checkpoint.version:
+            raise DatasetError(f"{state} belongs to a hierarchy of encoder {run['encoder']}; name an empty folder with --out")
+        read_tensors(state, self._tensors())
         self.epoch, self.history = run["epoch"], run["history"]
 
 

@@ -1,19 +1,16 @@
 """Trains the encoder by contrast between texts and molecules, resumable to the bit from the last epoch on disk."""
 
 # Shape legend:  B pairs, N molecules of a batch (pairs first, then molecules without text), E dimension of the vectors, D width
-import json
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from encoder.features import MoleculeFeatures, TextFeatures
@@ -26,6 +23,7 @@ from encoder.training.dataset import DatasetError, Pair, similar_batches, vary_t
 from encoder.training.items import Bags, ItemBatch, Tokens
 from encoder.training.joint import JointAlignment, level_losses
 from encoder.training.metrics import rank_by_cosine, retrieval_scores
+from encoder.training.resuming import adam, learning_rate, read_run, read_tensors, take_step, write_state
 from encoder.training.sparse import TableAdam, weighted_sums
 
 Scores = dict[str, float]
@@ -119,13 +117,7 @@ class Trainer:
         self._twin = MomentumTwin(model, schedule.momentum)
         self._queue = PairQueue(schedule.queue, model.config.dimension).to(compute.device) if schedule.queue else None
         self._contrast = GlobalContrast(ContrastConfig(soft_target_weight=schedule.soft_targets))
-        self._dense = torch.optim.AdamW(dense, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
-        for parameter in dense:
-            self._dense.state[parameter] = {
-                "step": torch.tensor(0.0),
-                "exp_avg": torch.zeros_like(parameter),
-                "exp_avg_sq": torch.zeros_like(parameter),
-            }
+        self._dense = adam([(dense, schedule.weight_decay)])
 
     @property
     def _teacher(self) -> AtomasEncoder:
@@ -167,23 +159,14 @@ class Trainer:
             raise DatasetError(f"{state} does not fit this recipe: {', '.join([*unexpected, *missing])} differ")
 
     def save(self, state: Path) -> None:
-        """Write everything the next epoch depends on; the file is replaced in one step."""
-        fresh = state.with_suffix(".partial")
-        save_file(
-            {name: tensor.detach().contiguous() for name, tensor in self._tensors().items()},
-            fresh,
-            metadata={"run": json.dumps({"epoch": self.epoch, "history": self.history, "table_steps": self._table_steps()})},
-        )
-        fresh.replace(state)
+        """Write everything the next epoch depends on."""
+        steps = {modality: table.steps for modality, table in self._tables.items()}
+        write_state(state, self._tensors(), {"epoch": self.epoch, "history": self.history, "table_steps": steps})
 
     def load(self, state: Path) -> None:
         """Read what `save` wrote; DatasetError when the file belongs to another recipe or other data."""
-        with safe_open(state, "pt") as file:
-            run = json.loads(file.metadata()["run"])
-            for name, tensor in self._tensors().items():
-                if name not in file.keys() or list(file.get_slice(name).get_shape()) != list(tensor.shape):  # noqa: SIM118  # no mapping
-                    raise DatasetError(f"{state} belongs to another recipe or other data ({name} differs); name an empty folder with --out")
-                tensor.detach().copy_(file.get_tensor(name))
+        run = read_run(state)
+        read_tensors(state, self._tensors())
         self.epoch, self.history = run["epoch"], run["history"]
         for modality, steps in run["table_steps"].items():
             self._tables[modality].steps = steps
@@ -198,9 +181,6 @@ class Trainer:
         for index, moments in enumerate(self._dense.state.values()):
             tensors |= {f"dense.{index}.{name}": moment for name, moment in moments.items()}
         return {**tensors, "vectors": self._vectors}
-
-    def _table_steps(self) -> dict[str, int]:
-        return {modality: table.steps for modality, table in self._tables.items()}
 
     def _text_items(self, texts: list[str]) -> Bags | Tokens:
         return self._item_type(self._text_features(texts), self._text_features.rows)
@@ -254,9 +234,7 @@ class Trainer:
             self._dense.zero_grad()
             loss.backward()
             rate = learning_rate(schedule, (self.epoch + step / len(batches)) / schedule.epochs)
-            for parameters in self._dense.param_groups:
-                parameters["lr"] = rate
-            self._dense.step()
+            take_step(self._dense, rate)
             for table in self._tables.values():
                 table.step(rate)
             self._twin.update(model)
@@ -292,24 +270,6 @@ def _vectors(model: AtomasEncoder, modality: Modality, sums_RD: Tensor, batch: I
         return model.tower(modality).project(sums_RD).float()
     mass_T, counts_B = torch.from_numpy(batch.mass).to(sums_RD.device), torch.from_numpy(batch.token_counts).to(sums_RD.device)
     return model.encode_ragged(modality, sums_RD, mass_T, counts_B).float()
-
-
-class Pace(Protocol):
-    """What the learning rate depends on."""
-
-    @property
-    def learning_rate(self) -> float: ...
-
-    @property
-    def warm_up(self) -> float: ...
-
-
-def learning_rate(schedule: Pace, progress: float) -> float:
-    """Linear warm-up, then cosine decay to a hundredth; `progress` runs from 0 to 1 over the whole training."""
-    if progress < schedule.warm_up:
-        return schedule.learning_rate * (0.05 + 0.95 * progress / schedule.warm_up)
-    decayed = (progress - schedule.warm_up) / (1 - schedule.warm_up)
-    return schedule.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * decayed)))
 
 
 def siblings_of(pairs: list[Pair]) -> list[list[str]]:

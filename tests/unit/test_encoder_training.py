@@ -29,8 +29,9 @@ from encoder.training.dataset import (
     vary_text,
 )
 from encoder.training.items import Bags, Tokens
-from encoder.training.loop import Schedule, TrainingSet, Validation, learning_rate
+from encoder.training.loop import Schedule, TrainingSet, Validation
 from encoder.training.recipes import BENCHMARK, RECIPES, Recipe, read_training_set, train
+from encoder.training.resuming import learning_rate
 from encoder.training.sparse import TableAdam
 from tests.encoder_models import SAMPLE, sample_features, sample_pairs
 
