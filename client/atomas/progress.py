@@ -7,31 +7,28 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from atomas.types import ExportProgress, ImportProgress, Operation
 
 _LINE_SECONDS = 5.0
 
 
-class ImportBar:
-    """Shows the file being sent, then its rows getting their verdicts. Call it with each ImportProgress; `last` is the latest."""
+class _Bar:
+    """A bar of what is counted, in `units`; ends with its `with` block."""
 
-    def __init__(self) -> None:
+    def __init__(self, units: str, *more: ProgressColumn) -> None:
         console = Console(file=sys.stderr)
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             TaskProgressColumn(),
             MofNCompleteColumn(),
-            TextColumn("rows"),
-            TimeElapsedColumn(),
+            TextColumn(units),
+            *more,
             console=console,
             disable=not console.is_terminal,
         )
-        self._task: TaskID | None = None
-        self.last: ImportProgress | None = None
-        self._processing = False
         self._next_line = monotonic() + _LINE_SECONDS
 
     def __enter__(self) -> Self:
@@ -44,6 +41,22 @@ class ImportBar:
     def stop(self) -> None:
         """Leave the terminal as it was; harmless when done before."""
         self._bar.stop()
+
+    def _line(self, text: str) -> None:
+        """What stands for the bar where there is no terminal."""
+        if self._bar.disable and monotonic() >= self._next_line:
+            self._next_line = monotonic() + _LINE_SECONDS
+            sys.stderr.write(text + "\n")
+
+
+class ImportBar(_Bar):
+    """Shows the file being sent, then its rows getting their verdicts. Call it with each ImportProgress; `last` is the latest."""
+
+    def __init__(self) -> None:
+        super().__init__("rows", TimeElapsedColumn())
+        self._task: TaskID | None = None
+        self.last: ImportProgress | None = None
+        self._processing = False
 
     def __call__(self, progress: ImportProgress) -> None:
         self.last = progress
@@ -62,74 +75,25 @@ class ImportBar:
         self._bar.update(self._task, completed=done)
         self._line(f"{done:,} of {progress.rows_sent:,} rows done")
 
-    def _line(self, text: str) -> None:
-        if self._bar.disable and monotonic() >= self._next_line:
-            self._next_line = monotonic() + _LINE_SECONDS
-            sys.stderr.write(text + "\n")
 
-
-class ExportBar:
+class ExportBar(_Bar):
     """Shows how much of a library was looked at. Call it with each ExportProgress."""
 
     def __init__(self) -> None:
-        console = Console(file=sys.stderr)
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            MofNCompleteColumn(),
-            TextColumn("compounds"),
-            TimeElapsedColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
+        super().__init__("compounds", TimeElapsedColumn())
         self._task = self._bar.add_task("Exporting", total=None)
-        self._next_line = monotonic() + _LINE_SECONDS
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._bar.stop()
 
     def __call__(self, progress: ExportProgress) -> None:
         self._bar.update(self._task, completed=progress.examined, total=max(progress.total, progress.examined))
-        if self._bar.disable and monotonic() >= self._next_line:
-            self._next_line = monotonic() + _LINE_SECONDS
-            sys.stderr.write(f"{progress.examined:,} of {progress.total:,} compounds looked at, {progress.compounds:,} written\n")
+        self._line(f"{progress.examined:,} of {progress.total:,} compounds looked at, {progress.compounds:,} written")
 
 
-def _expected_rows(progress: ImportProgress) -> int | None:
-    """How many rows the file will have held, going by those read so far."""
-    if not progress.bytes_read or not progress.total_bytes:
-        return None
-    return max(progress.rows_sent, round(progress.rows_sent * progress.total_bytes / progress.bytes_read))
-
-
-class ReindexBar:
+class ReindexBar(_Bar):
     """Shows how far an index is filled. Call it with each look at the operation."""
 
     def __init__(self) -> None:
-        console = Console(file=sys.stderr)
-        self._bar = Progress(
-            TextColumn("Filling"),
-            BarColumn(),
-            TaskProgressColumn(),
-            MofNCompleteColumn(),
-            TextColumn("compounds, {task.fields[left]}"),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self._task = self._bar.add_task("", total=None, left="")
-        self._next_line = monotonic() + _LINE_SECONDS
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._bar.stop()
+        super().__init__("compounds, {task.fields[left]}")
+        self._task = self._bar.add_task("Filling", total=None, left="")
 
     def __call__(self, operation: Operation) -> None:
         said = operation.reindex
@@ -137,6 +101,11 @@ class ReindexBar:
             return
         left = "" if said.seconds_left is None else f"{timedelta(seconds=round(said.seconds_left))} left"
         self._bar.update(self._task, completed=said.indexed, total=said.compounds, left=left)
-        if self._bar.disable and monotonic() >= self._next_line:
-            self._next_line = monotonic() + _LINE_SECONDS
-            sys.stderr.write(f"{said.indexed:,} of {said.compounds:,} compounds, {left or 'time unknown'}\n")
+        self._line(f"{said.indexed:,} of {said.compounds:,} compounds, {left or 'time unknown'}")
+
+
+def _expected_rows(progress: ImportProgress) -> int | None:
+    """How many rows the file will have held, going by those read so far."""
+    if not progress.bytes_read or not progress.total_bytes:
+        return None
+    return max(progress.rows_sent, round(progress.rows_sent * progress.total_bytes / progress.bytes_read))
