@@ -7,14 +7,10 @@ import sys
 import textwrap
 import threading
 
-from pydantic import ValidationError
-
-from encoder.manifest import CheckpointError
 from server.backup_commands import add_backup_commands
-from server.domain.errors import AtomasError
 from server.key_commands import add_key_commands
-from server.observability import configure_logs
 from server.observability.logs import report_crashes
+from server.program import run_with_settings
 from server.settings import Settings, as_markdown, environment_name
 from server.upkeep import add_commands
 
@@ -25,27 +21,15 @@ def main() -> int:
     if options.command == "settings":
         print(as_markdown(), end="")
         return 0
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        for problem in error.errors():
-            print(f"{environment_name(str(problem['loc'][0]))}: {problem['msg']} (it is {problem['input']!r})", file=sys.stderr)
-        return 2
-    configure_logs(settings.log_level, settings.log_format, settings.log_exception_messages)
-    try:
-        if options.run is not None:
-            return int(options.run(settings, options))
-        if options.command == "structures":
-            return _keep_structures(settings)
-        return _migrate(settings) if options.command == "migrate" else _serve(settings)
-    except CheckpointError as error:
-        print(f"The model cannot be loaded: {error}", file=sys.stderr)
-        return 1
-    except AtomasError as error:
-        print(f"{error.reason}: {error.message}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 0
+    return run_with_settings(lambda settings: _work(settings, options))
+
+
+def _work(settings: Settings, options: argparse.Namespace) -> int:
+    if options.run is not None:
+        return int(options.run(settings, options))
+    if options.command == "structures":
+        return _keep_structures(settings)
+    return _migrate(settings) if options.command == "migrate" else _serve(settings)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,14 +3,9 @@
 import argparse
 import sys
 
-from pydantic import ValidationError
-
-from encoder.manifest import CheckpointError
-from server.domain.errors import AtomasError
 from server.jobs import QUEUES
-from server.observability import configure_logs
 from server.observability.logs import report_crashes
-from server.settings import Settings, environment_name
+from server.program import run_with_settings
 from workers.process import run_worker
 
 
@@ -25,23 +20,7 @@ def main() -> int:
     )
     parser.add_argument("--queues", type=_queues, required=True, help=f"one or more of {', '.join(QUEUES)}, separated by commas")
     queues = parser.parse_args().queues
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        for problem in error.errors():
-            print(f"{environment_name(str(problem['loc'][0]))}: {problem['msg']} (it is {problem['input']!r})", file=sys.stderr)
-        return 2
-    configure_logs(settings.log_level, settings.log_format, settings.log_exception_messages)
-    try:
-        return run_worker(settings, queues)
-    except AtomasError as error:
-        print(f"{error.reason}: {error.message}", file=sys.stderr)
-        return 1
-    except CheckpointError as error:
-        print(f"The model cannot be loaded: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 0
+    return run_with_settings(lambda settings: run_worker(settings, queues))
 
 
 def _queues(text: str) -> tuple[str, ...]:
