@@ -1,5 +1,6 @@
 """Bring the vector index in line with SQL: encode what exists, remove what does not."""
 
+import uuid
 from collections.abc import Sequence
 
 from server.domain.compounds import Compound, JsonValue, point_id
@@ -9,6 +10,7 @@ from server.domain.models import ModelState
 from server.domain.operations import ChunkState, State
 from server.domain.search import Leg
 from server.ports import Encoder, Point, Ports, Vector
+from server.usecases.bring_in_line import bring_in_line
 from server.usecases.filter_fields import derived_fields
 from server.usecases.index_structures import index_structures
 from server.usecases.live_models import live_models
@@ -68,25 +70,17 @@ def index_compounds(library: str, inchikeys: Sequence[str], ports: Ports, model:
 
 
 def _index_for_model(library: str, inchikeys: Sequence[str], ports: Ports) -> int:
-    """Makes one index agree; returns how many texts had to be shortened.
-
-    Workers may index one compound at the same time, and the last to write may have read first: whoever finds at the end that a compound
-    is another one by now does it again.
-    """
+    """Makes one index agree; returns how many texts had to be shortened."""
     shortened = 0
-    pending = list(inchikeys)
-    while pending:
-        ports.storage.require_free_space()
-        with ports.database.reading() as transaction:
-            compounds = transaction.compounds.get_many(library, pending)
-        shortened += _write(library, list(compounds.values()), ports)
-        ports.index.delete([point_id(library, inchikey) for inchikey in pending if inchikey not in compounds])
+
+    def write(compounds: Sequence[Compound], gone: Sequence[uuid.UUID]) -> str:
+        nonlocal shortened
+        shortened += _write(library, compounds, ports)
+        ports.index.delete(gone)
         ports.index.flush()
-        written = {inchikey: compound.revision for inchikey, compound in compounds.items()}
-        with ports.database.transaction() as transaction:
-            now = transaction.compounds.revisions(library, pending)
-            transaction.compounds.mark_indexed(library, written, ports.index.model_version)
-        pending = [inchikey for inchikey in pending if written.get(inchikey) != now.get(inchikey)]
+        return ports.index.model_version
+
+    bring_in_line(library, inchikeys, write, ports)
     return shortened
 
 

@@ -1,12 +1,14 @@
 """Bring the structure index in line with SQL, beside the vectors and by the same means: jobs that may run twice, a sweep that finds what is missing."""
 
 import time
+import uuid
 from collections.abc import Sequence
 
 from server.domain.compounds import Compound, point_id
 from server.domain.errors import AtomasError, Reason
 from server.jobs import FillStructures
 from server.ports import Ports, StructureEntry
+from server.usecases.bring_in_line import bring_in_line
 
 FILL_BATCH = 500
 # A job that lasts longer than the broker waits would be given to another worker meanwhile.
@@ -14,21 +16,14 @@ FILL_SECONDS = 60.0
 
 
 def index_structures(library: str, inchikeys: Sequence[str], ports: Ports) -> None:
-    """Makes the structure index agree with the compounds as they are now. As with vectors, whoever finds at the end that a compound came or
-    went meanwhile does it again."""
-    pending = list(inchikeys)
-    while pending:
-        ports.storage.require_free_space()
-        with ports.database.reading() as transaction:
-            compounds = transaction.compounds.get_many(library, pending)
-        generation = ports.structures.upsert([structure_entry(compound) for compound in compounds.values()])
-        ports.structures.delete([point_id(library, inchikey) for inchikey in pending if inchikey not in compounds])
-        written = {inchikey: compound.revision for inchikey, compound in compounds.items()}
-        with ports.database.transaction() as transaction:
-            now = transaction.compounds.revisions(library, pending)
-            if generation:
-                transaction.compounds.mark_indexed(library, written, generation)
-        pending = [inchikey for inchikey in pending if written.get(inchikey) != now.get(inchikey)]
+    """Makes the structure index agree with the compounds as they are now."""
+
+    def write(compounds: Sequence[Compound], gone: Sequence[uuid.UUID]) -> str:
+        generation = ports.structures.upsert([structure_entry(compound) for compound in compounds])
+        ports.structures.delete(gone)
+        return generation
+
+    bring_in_line(library, inchikeys, write, ports)
 
 
 def structure_entry(compound: Compound) -> StructureEntry:
