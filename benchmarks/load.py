@@ -13,7 +13,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +26,7 @@ from benchmarks.processes import children, descendants, usage
 from benchmarks.query import raw_search
 from server.bootstrap import service
 from server.observability import configure_logs
+from server.repeating import repeated
 from server.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -117,24 +117,13 @@ class Memory:
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self._samples: list[int] = []
-        self._stopping = threading.Event()
 
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Looks every SAMPLE_SECONDS; forgets what it saw before."""
         self._samples.clear()
-        self._stopping.clear()
-        thread = threading.Thread(target=self._look)
-        thread.start()
-        try:
+        with repeated(lambda: self._samples.append(self.now()), SAMPLE_SECONDS, "memory"):
             yield
-        finally:
-            self._stopping.set()
-            thread.join()
-
-    def _look(self) -> None:
-        while not self._stopping.wait(SAMPLE_SECONDS):
-            self._samples.append(self.now())
 
     def now(self) -> int:
         """Bytes at this moment."""

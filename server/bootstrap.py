@@ -3,9 +3,8 @@
 import gc
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,6 +32,7 @@ from server.domain.models import StoredModel
 from server.jobs import EmbedCompounds, EncodeItems, Generate
 from server.observability.metrics import KEEPER_SECONDS
 from server.ports import Database, Encoder, Generator, Ports, StructureIndex, Trust
+from server.repeating import repeated
 from server.settings import Settings
 from server.usecases.manage_models import settle_serving
 from server.usecases.track_operations import give_up, run_job, sweep
@@ -81,7 +81,7 @@ def worker(settings: Settings, queues: Sequence[str], app: "Celery") -> Iterator
             encoder.encode_texts(["water"])
             encoder.encode_molecules(["O"])
         if EncodeItems.queue in queues:
-            stack.callback(_repeat(models.open_ready, FOLLOW_SECONDS, "models"))
+            stack.enter_context(repeated(models.open_ready, FOLLOW_SECONDS, "models", at_once=True))
         ports = _fleet_ports(settings, database, chemistry, models, app, stack)
         yield replace(ports, generator=_generator(settings, database)) if Generate.queue in queues else ports
 
@@ -177,7 +177,7 @@ def _whole_service(settings: Settings, stack: ExitStack) -> Ports:
     ports = Ports(database, present_index(models), present_encoder(models), chemistry, queue, storage, models, structures, generator)
     queue.start(lambda job: run_job(job, ports), lambda job, reason, message: give_up(job, reason, message, ports))
     stack.callback(queue.close)
-    stack.callback(_repeat(lambda: sweep(ports, settings.import_idle_hours * 3600), settings.sweep_seconds, "sweep"))
+    stack.enter_context(_sweeping(ports, settings))
     return ports
 
 
@@ -188,8 +188,12 @@ def _fleet_server(settings: Settings, stack: ExitStack) -> Ports:
     chemistry.warm()
     models = _models(settings, database, _encoder_in_workers(settings, app), stack)
     ports = _fleet_ports(settings, database, chemistry, models, app, stack)
-    stack.callback(_repeat(lambda: sweep(ports, settings.import_idle_hours * 3600), settings.sweep_seconds, "sweep"))
+    stack.enter_context(_sweeping(ports, settings))
     return ports
+
+
+def _sweeping(ports: Ports, settings: Settings) -> AbstractContextManager[None]:
+    return repeated(lambda: sweep(ports, settings.import_idle_hours * 3600), settings.sweep_seconds, "sweep", at_once=True)
 
 
 def _fleet_ports(
@@ -231,7 +235,7 @@ def _models(settings: Settings, database: SqlDatabase, encode: Callable[[StoredM
     models = LiveModels(database, places)
     models.refresh()
     stack.callback(models.close)
-    stack.callback(_repeat(models.follow, FOLLOW_SECONDS, "models"))
+    stack.enter_context(repeated(models.follow, FOLLOW_SECONDS, "models", at_once=True))
     return models
 
 
@@ -333,27 +337,3 @@ def _encoder_in_workers(settings: Settings, app: "Celery") -> Callable[[StoredMo
         return observed_encoder(WorkerEncoder(app, facts, STANDARD_VERSION, remembered, settings.encoder_silence_seconds), "worker")
 
     return ask
-
-
-def _repeat(work: Callable[[], object], seconds: float, name: str) -> Callable[[], None]:
-    """Does the work now and every so often on a thread of its own; returns what stops it."""
-    stopping = threading.Event()
-
-    def loop() -> None:
-        while True:
-            try:
-                work()
-            except Exception:
-                # The next round may find the store back.
-                log.warning("failed, and will be tried again", work=name, exc_info=True)
-            if stopping.wait(seconds):
-                return
-
-    thread = threading.Thread(target=loop, name=name, daemon=True)
-    thread.start()
-
-    def stop() -> None:
-        stopping.set()
-        thread.join()
-
-    return stop

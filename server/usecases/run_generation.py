@@ -4,8 +4,8 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 
 from server.domain.errors import AtomasError, Reason
@@ -22,6 +22,7 @@ from server.domain.generation import (
 from server.jobs import Generate
 from server.observability.metrics import GENERATION_ATTEMPTS, GENERATIONS
 from server.ports import Ports
+from server.repeating import repeated
 from server.retries import RETRIES
 from server.usecases.describe_structure import find_descriptions
 from server.usecases.generate_molecules import find_molecules
@@ -129,32 +130,25 @@ def _release(held: HeldGeneration, ports: Ports) -> None:
         transaction.generations.release(held.id, held.worker)
 
 
-@contextmanager
-def _signs_of_life(held: HeldGeneration, ports: Ports) -> Iterator[None]:
-    ended = threading.Event()
+def _signs_of_life(held: HeldGeneration, ports: Ports) -> AbstractContextManager[None]:
+    beaten = time.monotonic()
 
     def look() -> None:
-        beaten = time.monotonic()
-        while not ended.wait(LOOK_SECONDS):
-            with suppress(AtomasError):
-                if time.monotonic() >= beaten + BEAT_SECONDS:
-                    beaten = time.monotonic()
-                    with ports.database.transaction() as transaction:
-                        wanted = transaction.generations.beat(held.id, held.worker)
-                else:
-                    with ports.database.reading() as transaction:
-                        wanted = not transaction.generations.get(held.id).state.final
-                if not wanted:
-                    held.lost.set()
-                    return
+        nonlocal beaten
+        if held.lost.is_set():
+            return
+        with suppress(AtomasError):
+            if time.monotonic() >= beaten + BEAT_SECONDS:
+                beaten = time.monotonic()
+                with ports.database.transaction() as transaction:
+                    wanted = transaction.generations.beat(held.id, held.worker)
+            else:
+                with ports.database.reading() as transaction:
+                    wanted = not transaction.generations.get(held.id).state.final
+            if not wanted:
+                held.lost.set()
 
-    thread = threading.Thread(target=look, name="generation-watch", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+    return repeated(look, LOOK_SECONDS, "generation-watch")
 
 
 def fail_generation(generation_id: str, reason: Reason, message: str, ports: Ports) -> None:

@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 from server.domain.errors import AtomasError
 from server.jobs import Job, to_payload
 from server.ports import Database, Ports
+from server.repeating import repeated
 
 BEAT_SECONDS = 5.0
 # A worker that has shown no sign of life for so long is dead, or as good as dead.
@@ -44,22 +44,12 @@ def _end(key: str, start: str | None, database: Database) -> None:
         transaction.job_starts.end(key, start)
 
 
-@contextmanager
-def _signs_of_life(key: str, start: str, database: Database) -> Iterator[None]:
-    ended = threading.Event()
-
+def _signs_of_life(key: str, start: str, database: Database) -> AbstractContextManager[None]:
     def beat() -> None:
-        while not ended.wait(BEAT_SECONDS):
-            with suppress(AtomasError), database.transaction() as transaction:
-                transaction.job_starts.beat(key, start)
+        with suppress(AtomasError), database.transaction() as transaction:
+            transaction.job_starts.beat(key, start)
 
-    thread = threading.Thread(target=beat, name="signs-of-life", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+    return repeated(beat, BEAT_SECONDS, "signs-of-life")
 
 
 def _key(job: Job) -> str:
