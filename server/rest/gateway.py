@@ -8,13 +8,14 @@ from typing import TypeAlias
 import structlog
 from google.longrunning import operations_proto_pb2
 from grpc import StatusCode
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from atomas.v1.library_service_pb2 import ImportCompoundsRequest
 from atomas.v1.structure_service_pb2 import DrawStructureResponse
 from server.domain.errors import AtomasError
 from server.rest.bindings import Binding, Template, bindings, parse_template
+from server.rest.bodies import pieces
 from server.rest.calls import Caller, HttpContext, not_offered
 from server.rest.exports import EXPORT_COMPOUNDS, export_response
 from server.rest.imports import IMPORT_COMPOUNDS, import_response
@@ -96,20 +97,12 @@ class Gateway:
         """A JSON body within the limit."""
         kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
         limit = self._settings.http_body_bytes
-        pieces, size = [], 0
-        try:
-            async for piece in request.stream():
-                size += len(piece)
-                if size > limit:
-                    message = f"The body is larger than {limit:,} bytes. Send less, or files by compounds:import."
-                    raise refused_by_gateway(413, StatusCode.INVALID_ARGUMENT, "BODY_TOO_LARGE", message, {"Connection": "close"})
-                pieces.append(piece)
-        except ClientDisconnect:
-            raise refused_by_gateway(499, StatusCode.CANCELLED, "CANCELLED", "The caller has gone.") from None
-        if size and kind != "application/json":
+        too_large = f"The body is larger than {limit:,} bytes. Send less, or files by compounds:import."
+        body = b"".join([piece async for piece in pieces(request, limit, too_large)])
+        if body and kind != "application/json":
             message = f"The body is {kind[:100]}; send application/json."
             raise refused_by_gateway(415, StatusCode.INVALID_ARGUMENT, "WRONG_CONTENT_TYPE", message)
-        return b"".join(pieces)
+        return body
 
     async def _import(self, request: Request, values: Mapping[str, str]) -> Response:
         start = ImportCompoundsRequest.Start(parent=values["parent"])

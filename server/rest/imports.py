@@ -9,7 +9,7 @@ from pathlib import Path
 
 from google.longrunning import operations_proto_pb2
 from grpc import StatusCode
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from atomas.errors import ReaderError
@@ -17,6 +17,7 @@ from atomas.importing import batches
 from atomas.readers import Format, Source
 from atomas.v1.library_service_pb2 import ImportCompoundsRequest, ImportRow
 from server.domain.errors import AtomasError, Reason
+from server.rest.bodies import pieces
 from server.rest.calls import Caller, HttpContext
 from server.rest.refusals import refused_by_gateway
 from server.rest.transcode import as_json
@@ -78,20 +79,14 @@ def _file_name(source: str) -> str:
 
 
 async def _receive(request: Request, path: Path, limit: int) -> None:
-    buffer, size = bytearray(), 0
+    too_large = f"The file is larger than {limit:,} bytes. Import it by `atomas import`, or in parts."
+    buffer = bytearray()
     with path.open("wb") as file:
-        try:
-            async for piece in request.stream():
-                size += len(piece)
-                if size > limit:
-                    message = f"The file is larger than {limit:,} bytes. Import it by `atomas import`, or in parts."
-                    raise refused_by_gateway(413, StatusCode.INVALID_ARGUMENT, "BODY_TOO_LARGE", message, {"Connection": "close"})
-                buffer += piece
-                if len(buffer) >= _WRITE_BYTES:
-                    await asyncio.to_thread(file.write, bytes(buffer))
-                    buffer.clear()
-        except ClientDisconnect:
-            raise refused_by_gateway(499, StatusCode.CANCELLED, "CANCELLED", "The caller has gone.") from None
+        async for piece in pieces(request, limit, too_large):
+            buffer += piece
+            if len(buffer) >= _WRITE_BYTES:
+                await asyncio.to_thread(file.write, bytes(buffer))
+                buffer.clear()
         file.write(buffer)
 
 
