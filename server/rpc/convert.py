@@ -16,7 +16,7 @@ from server.domain.errors import AtomasError, Reason
 from server.domain.libraries import Library
 from server.domain.operations import Counts, ImportRow, Operation, Rejection, State
 from server.domain.search import Hit, Kind, SearchPage
-from server.rpc.errors import status_of
+from server.rpc.errors import cancelled, failed
 from server.usecases.import_compounds import record_from
 
 # A search by its filter alone has no query to be understood.
@@ -181,8 +181,7 @@ def operation_message(operation: Operation) -> operations_pb2.Operation:
     if operation.state is State.SUCCEEDED:
         message.response.Pack(library_service_pb2.ImportResult(counts=counts_message(operation.counts)))
     elif operation.state is State.CANCELLED:
-        message.error.code, message.error.message = 1, "The import was cancelled; compounds made before that stay in the library."
+        message.error.CopyFrom(cancelled("The import was cancelled; compounds made before that stay in the library."))
     elif operation.state is State.FAILED:
-        reason, text = operation.error or (Reason.INTERNAL.value, "The import failed.")
-        message.error.CopyFrom(status_of(AtomasError(Reason(reason), text)))
+        message.error.CopyFrom(failed(operation.error, "The import failed."))
     return message

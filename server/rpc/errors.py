@@ -88,3 +88,14 @@ def status_of(error: AtomasError, request_id: str = "") -> Status:
         packed.Pack(detail)
         status.details.append(packed)
     return status
+
+
+def cancelled(message: str) -> Status:
+    """The error of an operation that ended because somebody wished so."""
+    return Status(code=StatusCode.CANCELLED.value[0], message=message)
+
+
+def failed(error: tuple[str, str] | None, otherwise: str) -> Status:
+    """The error of an operation that failed, from its reason and message; `otherwise` is said where nobody noted why."""
+    reason, message = error or (Reason.INTERNAL.value, otherwise)
+    return status_of(AtomasError(Reason(reason), message))

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from google.longrunning import operations_pb2
 
 from atomas.v1 import generation_service_pb2 as pb
-from server.domain.errors import AtomasError, Reason
 from server.domain.generation import Candidate, Description, Finding, Generation, GenerationCounts, GenerationState, KnownCompound, Task
 from server.rpc import names
 from server.rpc.convert import descriptors_message, timestamp
-from server.rpc.errors import status_of
+from server.rpc.errors import cancelled, failed
 
 
 def generation_message(generation: Generation, findings: Sequence[Finding]) -> operations_pb2.Operation:
@@ -23,10 +22,9 @@ def generation_message(generation: Generation, findings: Sequence[Finding]) -> o
     if generation.state is GenerationState.SUCCEEDED:
         message.response.Pack(_response(generation, findings))
     elif generation.state is GenerationState.CANCELLED:
-        message.error.code, message.error.message = 1, "The generation was cancelled; what it had found is still there."
+        message.error.CopyFrom(cancelled("The generation was cancelled; what it had found is still there."))
     elif generation.state is GenerationState.FAILED:
-        reason, text = generation.error or (Reason.INTERNAL.value, "The generation failed.")
-        message.error.CopyFrom(status_of(AtomasError(Reason(reason), text)))
+        message.error.CopyFrom(failed(generation.error, "The generation failed."))
     return message
 
 

@@ -7,6 +7,7 @@ from google.longrunning import operations_pb2
 from atomas.v1 import model_service_pb2 as pb
 from server.domain.models import StoredModel
 from server.rpc.convert import timestamp
+from server.rpc.errors import cancelled
 from server.usecases.reindex_compounds import Fill
 
 
@@ -37,7 +38,7 @@ def fill_message(fill: Fill) -> operations_pb2.Operation:
     message = operations_pb2.Operation(name=f"operations/{fill.id}", done=fill.done)
     message.metadata.Pack(metadata)
     if fill.cancelled:
-        message.error.code, message.error.message = 1, "The fill was cancelled, and what it made is removed."
+        message.error.CopyFrom(cancelled("The fill was cancelled, and what it made is removed."))
     elif fill.done:
         message.response.Pack(model_message(stored, fill.indexed_count))
     return message
