@@ -21,6 +21,13 @@ export function formula(text) {
   return h("span", { className: "formula" }, ...text.split(/(\d+)/).map((part) => (/^\d+$/.test(part) ? h("sub", {}, part) : part)));
 }
 
+/** A line of what a molecule is, and of what else is to be said of it. */
+export function facts(descriptors, ...more) {
+  const { formula: elements, molecularWeight: weight } = descriptors ?? {};
+  const mass = weight ? h("span", {}, `${number.format(Math.round(weight * 100) / 100)} g/mol`) : null;
+  return h("p", { className: "facts" }, elements ? formula(elements) : null, mass, ...more);
+}
+
 /** The text with the words that were found marked. */
 export function marked(text, words) {
   if (!words?.length) return [text];
@@ -32,7 +39,6 @@ export function marked(text, words) {
 export function card(hit, { why, substructure = "", similar = null, place = 99 }) {
   const { compound } = hit;
   const title = titleOf(compound);
-  const descriptors = compound.descriptors ?? {};
   const text = compound.descriptions?.[0] ?? "";
   return h(
     "li",
@@ -50,13 +56,7 @@ export function card(hit, { why, substructure = "", similar = null, place = 99 }
         "div",
         { className: "body" },
         h("h3", {}, link(compoundAddress(compound.name), {}, ...marked(title, hit.matchedWords))),
-        h(
-          "p",
-          { className: "facts" },
-          descriptors.formula ? formula(descriptors.formula) : null,
-          descriptors.molecularWeight ? h("span", {}, `${number.format(Math.round(descriptors.molecularWeight * 100) / 100)} g/mol`) : null,
-          compound.sourceIds?.length ? h("span", {}, compound.sourceIds[0]) : null,
-        ),
+        facts(compound.descriptors, compound.sourceIds?.length ? h("span", {}, compound.sourceIds[0]) : null),
         text ? h("p", { className: "text" }, ...marked(text, hit.matchedWords)) : null,
       ),
       legList(hit.legs ?? []),

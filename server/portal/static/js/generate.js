@@ -1,7 +1,7 @@
 // What the model makes up: molecules for words, and words for a molecule. Each proposal is checked, and says what is known of its kind.
 
 import * as api from "./api.js";
-import { compoundAddress, formula } from "./cards.js";
+import { compoundAddress, facts } from "./cards.js";
 import { announce, fill, h, link, number } from "./dom.js";
 import { drawing } from "./drawing.js";
 
@@ -75,7 +75,6 @@ export function moleculesFor(text, library, filter, label = "Propose new molecul
 
 function candidate(each) {
   const [nearest] = each.nearest ?? [];
-  const facts = each.descriptors ?? {};
   return h(
     "li",
     { className: "card" },
@@ -87,11 +86,8 @@ function candidate(each) {
         "div",
         { className: "body" },
         h("h3", {}, each.known ? "Known in the library" : "New"),
-        h(
-          "p",
-          { className: "facts" },
-          facts.formula ? formula(facts.formula) : null,
-          facts.molecularWeight ? h("span", {}, `${number.format(Math.round(facts.molecularWeight * 100) / 100)} g/mol`) : null,
+        facts(
+          each.descriptors,
           h("span", { title: "Cosine of the molecule's vector and the text's" }, `alignment ${(each.alignment ?? 0).toFixed(2)}`),
           h("span", { title: "Natural logarithm of the probability with which the model writes it" }, `log-probability ${(each.logProbability ?? 0).toFixed(1)}`),
         ),
