@@ -23,7 +23,7 @@ $(VENV)/.ready: pyproject.toml requirements.lock
 	touch $@
 
 demo: setup ## import a real library and search it by words and by structure (LIBRARY=full for all of it)
-	$(BIN)/python deploy/demo.py --library $(LIBRARY)
+	$(BIN)/python -m deploy.demo --library $(LIBRARY)
 
 serve: setup ## serve what the demo imported until stopped, on 127.0.0.1:50051 (gRPC) and http://127.0.0.1:8080 (portal, REST)
 	ATOMAS_DATA_DIR=$${ATOMAS_DATA_DIR:-var/demo} $(BIN)/python -m server

@@ -7,13 +7,13 @@ import argparse
 import os
 import statistics
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 from benchmarks.library import queries
+from benchmarks.query import seconds
 from deploy.fleet import BROKERS, Program
 from deploy.services import IndexServer, LocalService, Postgres
 from encoder.batching import TokenBudgetBatcher
@@ -84,13 +84,6 @@ def measure(name: str, folder: Path, shared: Sequence[LocalService], here: Local
     print(f"  encode here            median {statistics.median(local) * 1e3:7.2f} ms")
     print(f"  encode in a worker     median {statistics.median(remote) * 1e3:7.2f} ms, 95 % within {late:.2f} ms")
     print(f"  the hop adds           median {added:7.2f} ms (limit {LIMIT_MILLISECONDS:g})", flush=True)
-
-
-def seconds(call: Callable[[], object]) -> float:
-    """Duration of one call."""
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
 
 
 if __name__ == "__main__":

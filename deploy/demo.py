@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import pathlib
 import signal
 import socket
 import subprocess
@@ -10,8 +9,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from deploy.services import ROOT, free_port
+
 LIBRARIES = {"sample": ROOT / "data/chebi_sample.jsonl.gz", "full": ROOT / "data/chebi.jsonl.gz"}
 QUERIES = (
     ["steroid ester with an 11-oxo group"],
@@ -61,19 +62,6 @@ def server(data_dir: str) -> Iterator[str]:
             process.kill()
 
 
-def free_port(wanted: int) -> int:
-    """The wanted loopback port, or any free one when another program has it."""
-    for port in (wanted, 0):
-        with socket.socket() as candidate:
-            candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                candidate.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(candidate.getsockname()[1])
-    raise SystemExit("No loopback port is free.")
-
-
 def wait_for(process: "subprocess.Popen[bytes]", port: int) -> None:
     """Returns once the port answers; ends the demo when the server has ended."""
     deadline = time.monotonic() + START_SECONDS
@@ -91,7 +79,7 @@ def atomas(*arguments: str, address: str) -> None:
     """Shows a command as a user would type it, runs it, stops the demo when it fails."""
     shown = " ".join(f'"{a}"' if " " in a or "(" in a else a for a in arguments)
     print(f"\n$ atomas {shown}", flush=True)
-    command = pathlib.Path(sys.executable).with_name("atomas")
+    command = Path(sys.executable).with_name("atomas")
     if subprocess.run([command, *arguments], cwd=ROOT, env={**os.environ, "ATOMAS_ADDRESS": address}, check=False).returncode:
         raise SystemExit(1)
 
