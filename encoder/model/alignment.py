@@ -234,11 +234,13 @@ class HierarchicalAlignment(nn.Module):
     ) -> AlignmentLoss:
         """Loss of a batch of pairs; `not_negative_BB` marks pairs that share a molecule or a text (`losses.same_item`)."""
         text_levels = self.levels(text_BTD, text_mask_BT, "text")
-        smiles_levels = self.levels(smiles_BSD, smiles_mask_BS, "molecule")
-        scale = self.scale()
+        return self.loss(text_levels, self.levels(smiles_BSD, smiles_mask_BS, "molecule"), not_negative_BB)
+
+    def loss(self, text_levels: Sequence[Level], smiles_levels: Sequence[Level], not_negative_BB: Tensor | None = None) -> AlignmentLoss:
+        """As `forward`, of levels that were computed before."""
+        cosines = self.similarities(text_levels, smiles_levels)
         per_level = tuple(
-            in_batch_contrastive(scale[i] * level_similarity(text, smiles, self.config.max_similarities), not_negative_BB)
-            for i, (text, smiles) in enumerate(zip(text_levels, smiles_levels, strict=True))
+            in_batch_contrastive(scale * cosine, not_negative_BB) for scale, cosine in zip(self.scale(), cosines, strict=True)
         )
         return AlignmentLoss(torch.stack(per_level).sum(), per_level)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from encoder.checkpoint import Checkpoint, add_hierarchy, load_checkpoint
 from encoder.inference import Encoder
-from encoder.model.alignment import Level, in_batch_contrastive, level_similarity
+from encoder.model.alignment import AlignmentLoss, Level
 from encoder.model.atomas import AtomasEncoder, EncodedItems
 from encoder.model.config import EncoderConfig, Modality
 from encoder.model.losses import same_item
@@ -123,28 +123,24 @@ class HierarchyTrainer:
         batches = [rows for rows in batches if len(rows) > 1]
         totals = [0.0] * len(self._hierarchy.alignment.log_scale)
         for step, rows in enumerate(batches):
-            losses = self._losses(texts.select(rows), self._molecules.select(self._molecule_of_pair[rows]), rows)
+            loss = self._loss(texts.select(rows), self._molecules.select(self._molecule_of_pair[rows]), rows)
             self._optimiser.zero_grad()
-            torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves backward untyped
+            loss.total.backward()  # type: ignore[no-untyped-call]  # torch leaves backward untyped
             rate = learning_rate(schedule, (self.epoch + step / len(batches)) / schedule.epochs)
             take_step(self._optimiser, rate)
-            totals = [total + loss.item() for total, loss in zip(totals, losses, strict=True)]
+            totals = [total + level.item() for total, level in zip(totals, loss.per_level, strict=True)]
             if (step + 1) % 100 == 0:
                 self._report(f"epoch {self.epoch + 1} step {step + 1}/{len(batches)} {' '.join(f'{t / (step + 1):.4g}' for t in totals)}")
         return [total / max(len(batches), 1) for total in totals]
 
-    def _losses(self, texts: ItemBatch, molecules: ItemBatch, rows: NDArray[np.int64]) -> list[Tensor]:
+    def _loss(self, texts: ItemBatch, molecules: ItemBatch, rows: NDArray[np.int64]) -> AlignmentLoss:
         text_keys, molecule_keys = (
             torch.from_numpy(keys[rows]).to(self._compute.device) for keys in (self._text_keys, self._molecule_keys)
         )
         same_BB = same_item(text_keys, molecule_keys, text_keys, molecule_keys)
         with self._compute.autocast():
             text_levels, molecule_levels = self._levels("text", texts), self._levels("molecule", molecules)
-        scale = self._hierarchy.alignment.scale()
-        return [
-            in_batch_contrastive(scale[level] * level_similarity(text, molecule), same_BB)
-            for level, (text, molecule) in enumerate(zip(text_levels, molecule_levels, strict=True))
-        ]
+        return self._hierarchy.alignment.loss(text_levels, molecule_levels, same_BB)
 
     def _levels(self, modality: Modality, items: ItemBatch) -> tuple[Level, ...]:
         return self.model.levels(modality, tokens_of(self.model, modality, items))

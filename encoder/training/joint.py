@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from encoder.model.alignment import in_batch_contrastive, level_similarity
 from encoder.model.atomas import AtomasEncoder, EncodedItems
 from encoder.model.config import MODALITIES, Modality
 from encoder.model.losses import same_item
@@ -60,13 +59,10 @@ def level_losses(
     """The sum of the three levels' losses (Atomas, section 3.3), from the tokens' sums (T, D) of each modality."""
     assert model.hierarchy is not None
     same_BB = same_item(text_keys_B, molecule_keys_B, text_keys_B, molecule_keys_B)
-    levels = [model.levels(modality, padded(model, modality, sums[modality], chosen.items[modality])) for modality in MODALITIES]
-    scale = model.hierarchy.alignment.scale()
-    losses = [
-        in_batch_contrastive(scale[number] * level_similarity(text, molecule), same_BB)
-        for number, (text, molecule) in enumerate(zip(*levels, strict=True))
-    ]
-    return torch.stack(losses).sum()
+    text_levels, molecule_levels = (
+        model.levels(modality, padded(model, modality, sums[modality], chosen.items[modality])) for modality in MODALITIES
+    )
+    return model.hierarchy.alignment.loss(text_levels, molecule_levels, same_BB).total
 
 
 def padded(model: AtomasEncoder, modality: Modality, sums_TD: Tensor, items: ItemBatch) -> EncodedItems:
