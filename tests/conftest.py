@@ -5,7 +5,7 @@ import json
 import os
 import pathlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 import structlog
@@ -26,8 +26,10 @@ structlog.configure(processors=[*structlog.get_config()["processors"][:-1], _pla
 COMPOUNDS = 300
 
 
-def pytest_runtest_teardown() -> None:
-    """Commands choose the threads of their process, which here goes on with other tests."""
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Generator[None, None, None]:
+    """Commands choose the threads of their process, which here goes on with other tests; what a test put in torch's place is gone by now."""
+    yield
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
