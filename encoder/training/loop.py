@@ -95,15 +95,15 @@ class Trainer:
         self._item_type = Tokens if model.config.layers else Bags
         self._texts = self._text_items([pair.text for pair in data.pairs])
         smiles, self._molecule_of_row = _distinct_molecules(data)
-        self._molecules = self._item_type(molecule_features(smiles), molecule_features.rows)
+        features = molecule_features(smiles)
+        self._molecules = self._item_type(features, molecule_features.rows)
         extra = -1 - np.arange(len(data.distractors))
         self._molecule_keys = np.concatenate([numbered([pair.inchikey for pair in data.pairs]), extra])
         self._text_keys = np.concatenate([numbered([pair.text for pair in data.pairs]), extra])
         self._joint = None
         if schedule.aligned:
-            self._joint = JointAlignment(
-                data.pairs, Tokens(molecule_features(smiles), molecule_features.rows), self._molecule_of_row, schedule.aligned
-            )
+            tokens = Tokens(features, molecule_features.rows)
+            self._joint = JointAlignment(data.pairs, tokens, self._molecule_of_row, schedule.aligned)
         self._validation = (
             self._text_items(data.validation.texts),
             self._item_type(molecule_features(data.validation.pool), molecule_features.rows),
@@ -190,8 +190,9 @@ class Trainer:
         generator = np.random.default_rng([schedule.seed, self.epoch])
         torch.manual_seed(schedule.seed * 1_000_003 + self.epoch)
         shown = [vary_text(pair, siblings, generator) for pair, siblings in zip(self._pairs, self._siblings, strict=True)]
-        texts = self._text_items(shown)
-        tokens = Tokens(self._text_features(shown), self._text_features.rows) if self._joint else None
+        features = self._text_features(shown)
+        texts = self._item_type(features, self._text_features.rows)
+        tokens = Tokens(features, self._text_features.rows) if self._joint else None
         group = schedule.group if self.epoch >= schedule.group_from_epoch else 1
         # A batch of one pair, or of molecules without text alone, has nothing to tell apart.
         batches = [
